@@ -5,7 +5,15 @@
 pub mod container_id;
 pub mod digest;
 pub mod error_kind;
+pub mod image;
+pub mod platform;
+pub mod port;
+pub mod reference;
+pub mod runtime;
 
 pub use container_id::ContainerId;
 pub use digest::{ChainId, DiffId, Digest, ImageId};
 pub use error_kind::ErrorKind;
+pub use platform::Platform;
+pub use port::{ExposedPort, PortMapping, Protocol};
+pub use reference::Reference;
