@@ -1,1 +1,3 @@
 //! tare-sys
+
+pub mod directory;
