@@ -19,9 +19,9 @@ use std::{
 };
 
 /// `NLM_F_REQUEST`
-pub const REQUEST: u16 = 0x1;
+const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`
-pub const ACK: u16 = 0x4;
+const ACK: u16 = 0x4;
 /// `NLM_F_DUMP`
 pub const DUMP: u16 = 0x300;
 /// `NLM_F_EXCL`
@@ -70,13 +70,15 @@ impl Refused {
 pub struct Requests {
     bytes: Vec<u8>,
     actions: Vec<&'static str>,
+    /// Where the last message starts.
+    last: usize,
 }
 
 impl Requests {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: Vec::with_capacity(1024), actions: Vec::new() }
+        Self { bytes: Vec::with_capacity(1024), ..Self::default() }
     }
 
     /// Adds a request of this type; `fill` writes what follows the header. `action` names it in errors.
@@ -89,9 +91,18 @@ impl Requests {
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&0u32.to_ne_bytes());
         self.actions.push(action);
+        self.last = start;
         fill(self);
         let length = u32::try_from(self.bytes.len() - start).expect("a message is far below 4 GiB");
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    /// Asks for an acknowledgement of the last request so far. One for a whole batch is enough: refusals are
+    /// reported anyway.
+    pub fn acknowledge(&mut self) {
+        if let Some(flags) = self.bytes.get_mut(self.last + 6..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+            *flags = (u16::from_ne_bytes(*flags) | ACK).to_ne_bytes();
+        }
     }
 
     /// Writes bytes as they are, padded to four: the fixed part of a message.
@@ -168,8 +179,7 @@ impl Socket {
         Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?))
     }
 
-    /// Sends all requests in one call. The last one must carry [`ACK`], or close a netfilter batch whose last
-    /// request carries it.
+    /// Sends all requests in one call; [`Requests::acknowledge`] must have been called.
     ///
     /// rtnetlink carries on after a refused request, a netfilter batch is all or nothing.
     ///
@@ -332,7 +342,7 @@ mod tests {
     #[test]
     fn lengths_and_padding_are_the_kernels() {
         let mut requests = Requests::new();
-        requests.message(16, ACK, "test", |m| {
+        requests.message(16, 0, "test", |m| {
             m.raw(&[9; 16]);
             m.string(3, "lo");
             m.nest(18, |m| m.number(1, 7));
@@ -361,10 +371,11 @@ mod tests {
         let socket = Socket::route().unwrap();
         let mut requests = Requests::new();
         // RTM_GETLINK of an interface that does not exist.
-        requests.message(18, ACK, "find interface", |m| {
+        requests.message(18, 0, "find interface", |m| {
             m.raw(&[0; 16]);
             m.string(3, "no-such-if");
         });
+        requests.acknowledge();
         let refused = socket.send(&requests).unwrap_err();
         assert_eq!((refused.action, refused.errno()), ("find interface", Errno::NODEV));
     }
