@@ -1,1 +1,26 @@
-//! tare-store
+//! Images on disk: blobs, layers and names.
+//!
+//! Content enters verified or not at all, by rename; whatever a crash leaves is swept by the next
+//! [`Store::open`] or collected by the next removal. The tree on disk and its locks are drawn at the top of
+//! `store.rs`, the formats are described in `docs/formats/`.
+
+mod blob;
+mod error;
+mod gc;
+mod hash;
+mod images;
+mod layer;
+mod record;
+mod snapshot;
+mod store;
+pub mod tar;
+mod temporary;
+
+pub use blob::Spool;
+pub use error::{Error, Result};
+pub use gc::{Collected, Removal};
+pub use hash::sha256;
+pub use images::{Found, ImageRecord};
+pub use layer::{EntryError, Limits};
+pub use snapshot::{DirectorySnapshotter, LayerInfo, Snapshotter};
+pub use store::{Lease, Store};

@@ -1,0 +1,301 @@
+//! What is an image, and its names.
+//!
+//! ```text
+//! ROOT/images/records/<algorithm>-<hex of the image ID>.json     one an image
+//! ROOT/images/references/<SHA-256 of the full reference>.json    one a name; moving a tag is one rename
+//! ```
+//!
+//! Both are written with `change.lock` held and read without. See `docs/formats/images.md`.
+
+use crate::error::{Context, Error, Result};
+use crate::temporary::{sync_parent, write_durably};
+use crate::{Store, record};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use tare_spec::image::{CONFIG_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest};
+use tare_spec::reference::InvalidReference;
+use tare_spec::{DiffId, Digest, ImageId, Reference};
+
+/// An image of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// The digest of its configuration.
+    pub id: ImageId,
+    /// The manifest it was stored by.
+    pub manifest: Digest,
+    /// The index that led to the manifest, if one did.
+    pub index: Option<Digest>,
+    /// Its names with tags, sorted.
+    pub references: Vec<Reference>,
+    /// Its names with digests, sorted.
+    pub repo_digests: Vec<Reference>,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Its layers, the lowest first.
+    pub layers: Vec<DiffId>,
+    /// Bytes in the files of all its layers.
+    pub size: u64,
+    /// When it came into this store.
+    pub stored: Timestamp,
+}
+
+/// What a person's word for an image led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The image.
+    pub image: ImageRecord,
+    /// The name by which it was found; `None` when it was found by its id.
+    pub reference: Option<Reference>,
+}
+
+/// `records/*.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StoredImage {
+    pub(crate) id: ImageId,
+    pub(crate) manifest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Digest>,
+    pub(crate) layers: Vec<DiffId>,
+    size: u64,
+    stored: Timestamp,
+}
+
+/// `references/*.json`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredReference {
+    pub(crate) reference: Reference,
+    pub(crate) image: ImageId,
+    updated: Timestamp,
+}
+
+impl Store {
+    /// Records an image whose manifest, configuration and layers are in the store. Returns its id, the digest
+    /// of the configuration. Idempotent; recorded by another manifest before, the new one takes its place.
+    ///
+    /// The caller holds a [`crate::Lease`] since before the first of them was stored.
+    ///
+    /// # Errors
+    /// [`Error::Document`] for anything but a runnable image, [`Error::BlobMissing`], [`Error::LayerMissing`].
+    pub fn put_image(&self, manifest: &Digest, index: Option<&Digest>) -> Result<ImageId> {
+        let bytes = self.blob(manifest, MANIFEST_LIMIT)?;
+        let document = |source| Error::Document { digest: manifest.clone(), source };
+        let parsed = Manifest::parse(&bytes, None).map_err(document)?;
+        let id = ImageId(parsed.image_config().map_err(document)?.digest.clone());
+        let config = self.image_config(&id)?;
+        parsed.check_layers(&config).map_err(document)?;
+        let mut size = 0_u64;
+        for diff_id in &config.rootfs.diff_ids {
+            size = size.saturating_add(self.layers().usage(diff_id)?);
+        }
+        if let Some(index) = index {
+            self.blob(index, MANIFEST_LIMIT)?;
+        }
+        let _change = self.change()?;
+        let path = self.record_path(&id);
+        let stored = record::read::<StoredImage>(&path)?.map_or_else(Timestamp::now, |old| old.stored);
+        let layers = config.rootfs.diff_ids;
+        let record =
+            StoredImage { id: id.clone(), manifest: manifest.clone(), index: index.cloned(), layers, size, stored };
+        self.write(&path, &record)?;
+        Ok(id)
+    }
+
+    /// Gives an image a name, taking it from the image that has it. A reference without tag and digest gets the
+    /// tag `latest`; one with a digest is kept as a repository digest. Atomic and durable.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`].
+    pub fn tag(&self, reference: &Reference, image: &ImageId) -> Result<()> {
+        let _change = self.change()?;
+        let reference = canonical(reference);
+        if record::read::<StoredImage>(&self.record_path(image))?.is_none() {
+            return Err(Error::ImageNotFound { name: image.to_string() });
+        }
+        let path = self.reference_path(&reference);
+        let stored = StoredReference { reference, image: image.clone(), updated: Timestamp::now() };
+        self.write(&path, &stored)
+    }
+
+    /// Takes a name away, and with the last tag of a repository that an image has, the image's digests in that
+    /// repository, as Docker does. Returns what was taken away; the image itself stays.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`] when no image has the name.
+    pub fn untag(&self, reference: &Reference) -> Result<Vec<Reference>> {
+        let _change = self.change()?;
+        let reference = canonical(reference);
+        let Some(stored) = record::read::<StoredReference>(&self.reference_path(&reference))? else {
+            return Err(Error::ImageNotFound { name: reference.familiar() });
+        };
+        let repository = reference.without_version();
+        let siblings: Vec<Reference> = self
+            .stored_references()?
+            .into_iter()
+            .filter(|other| other.image == stored.image && other.reference.without_version() == repository)
+            .map(|other| other.reference)
+            .filter(|other| *other != reference)
+            .collect();
+        let mut removed = vec![reference];
+        if removed[0].digest().is_none() && siblings.iter().all(|sibling| sibling.digest().is_some()) {
+            removed.extend(siblings);
+        }
+        for reference in &removed {
+            self.remove_record(&self.reference_path(reference))?;
+        }
+        Ok(removed)
+    }
+
+    /// All images, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Record`], [`Error::BlobMissing`] when the store was damaged from outside.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        let mut names: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
+        for stored in self.stored_references()? {
+            names.entry(stored.image).or_default().push(stored.reference);
+        }
+        let mut images = Vec::new();
+        for stored in self.stored_images()? {
+            let references = names.remove(&stored.id).unwrap_or_default();
+            match self.load(stored, references) {
+                // Removed and collected between reading its record and its configuration.
+                Err(Error::BlobMissing { digest }) if !self.record_path(&ImageId(digest.clone())).exists() => {}
+                result => images.push(result?),
+            }
+        }
+        Ok(images)
+    }
+
+    /// The image that a person means: see [`Store::resolve`].
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn find(&self, name: &str) -> Result<ImageRecord> {
+        Ok(self.resolve(name)?.image)
+    }
+
+    /// The image that a person means, in Docker's order: a full id, with or without `sha256:`; a name, with the
+    /// tag `latest` if it has none; the beginning of an id.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], [`Error::Ambiguous`], [`Error::Reference`].
+    pub fn resolve(&self, name: &str) -> Result<Found> {
+        let digest = Digest::parse(name).or_else(|_| Digest::parse(&format!("sha256:{name}")));
+        if let Ok(digest) = digest {
+            let stored = record::read::<StoredImage>(&self.record_path(&ImageId(digest)))?;
+            let stored = stored.ok_or_else(|| Error::ImageNotFound { name: name.to_owned() })?;
+            return self.found(stored, None);
+        }
+        let reference = Reference::parse(name).map(|reference| canonical(&reference));
+        if let Ok(reference) = &reference
+            && let Some(named) = record::read::<StoredReference>(&self.reference_path(reference))?
+            && let Some(stored) = record::read::<StoredImage>(&self.record_path(&named.image))?
+        {
+            return self.found(stored, Some(reference.clone()));
+        }
+        if let Some(stored) = self.by_prefix(name)? {
+            return self.found(stored, None);
+        }
+        match reference {
+            Ok(reference) => Err(Error::ImageNotFound { name: reference.familiar() }),
+            // Capital letters are a slip that has an own text; Docker says it for names as well.
+            Err(error @ (InvalidReference::Uppercase { .. } | InvalidReference::Format { .. })) => Err(error.into()),
+            Err(InvalidReference::Identifier { .. } | InvalidReference::TooLong { .. }) => {
+                Err(Error::ImageNotFound { name: name.chars().take(300).collect() })
+            }
+        }
+    }
+
+    fn by_prefix(&self, name: &str) -> Result<Option<StoredImage>> {
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        if prefix.is_empty() || !prefix.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(None);
+        }
+        let mut found: Option<StoredImage> = None;
+        for stored in self.stored_images()? {
+            if stored.id.0.hex().starts_with(prefix) {
+                if let Some(first) = found {
+                    return Err(Error::Ambiguous { prefix: prefix.to_owned(), first: first.id, second: stored.id });
+                }
+                found = Some(stored);
+            }
+        }
+        Ok(found)
+    }
+
+    fn found(&self, stored: StoredImage, reference: Option<Reference>) -> Result<Found> {
+        let references = self
+            .stored_references()?
+            .into_iter()
+            .filter(|other| other.image == stored.id)
+            .map(|other| other.reference)
+            .collect();
+        Ok(Found { image: self.load(stored, references)?, reference })
+    }
+
+    fn load(&self, stored: StoredImage, names: Vec<Reference>) -> Result<ImageRecord> {
+        let config = self.image_config(&stored.id)?;
+        let (mut repo_digests, mut references): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| name.digest().is_some());
+        references.sort();
+        repo_digests.sort();
+        let StoredImage { id, manifest, index, layers, size, stored } = stored;
+        Ok(ImageRecord { id, manifest, index, references, repo_digests, config, layers, size, stored })
+    }
+
+    fn image_config(&self, id: &ImageId) -> Result<ImageConfig> {
+        let bytes = self.blob(&id.0, CONFIG_LIMIT)?;
+        ImageConfig::parse(&bytes).map_err(|source| Error::Document { digest: id.0.clone(), source })
+    }
+
+    pub(crate) fn stored_images(&self) -> Result<Vec<StoredImage>> {
+        read_all(&self.path("images/records"))
+    }
+
+    pub(crate) fn stored_references(&self) -> Result<Vec<StoredReference>> {
+        read_all(&self.path("images/references"))
+    }
+
+    pub(crate) fn record_path(&self, id: &ImageId) -> PathBuf {
+        self.path("images/records").join(format!("{}-{}.json", id.0.algorithm().name(), id.0.hex()))
+    }
+
+    pub(crate) fn reference_path(&self, reference: &Reference) -> PathBuf {
+        let digest = crate::sha256(reference.to_string().as_bytes());
+        self.path("images/references").join(format!("{}.json", digest.hex()))
+    }
+
+    fn write<T: Serialize>(&self, path: &Path, record: &T) -> Result<()> {
+        write_durably(&self.path("images/temporary"), path, &record::encode(record))
+    }
+
+    pub(crate) fn remove_record(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.context("remove", path),
+        }?;
+        sync_parent(path)
+    }
+}
+
+/// The form that is stored: a digest alone, or a tag.
+fn canonical(reference: &Reference) -> Reference {
+    match reference.digest() {
+        Some(digest) => reference.at_digest(digest.clone()),
+        None => reference.clone().with_default_tag(),
+    }
+}
+
+fn read_all<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder).context("list", folder)? {
+        // None: removed while the folder was being read.
+        records.extend(record::read(&entry.context("list", folder)?.path())?);
+    }
+    Ok(records)
+}

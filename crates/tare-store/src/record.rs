@@ -1,0 +1,57 @@
+//! The store's own small JSON files: versioned, bounded, replaced whole.
+
+use crate::error::{Context, Error, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// The version that this program writes and the newest that it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// Far above any record: an image of ten thousand layers.
+const LIMIT: u64 = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+/// The record as it stands in its file.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(&Versioned { version: VERSION, record })
+        .expect("records are structures of strings and numbers");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a record; `None` when there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.context("open", path)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes).context("read", path)?;
+    let damaged = |source| Error::Record { path: path.to_owned(), source };
+    let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if version > VERSION {
+        return Err(Error::Version { path: path.to_owned(), version, known: VERSION });
+    }
+    let versioned: Versioned<T> = serde_json::from_slice(&bytes).map_err(damaged)?;
+    Ok(Some(versioned.record))
+}
+
+/// Creates a folder of mode 0700 with its parents.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).context("create", path)
+}

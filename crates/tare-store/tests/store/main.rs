@@ -1,0 +1,7 @@
+//! The store on a real disk, judged by what is on it.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
+mod images;
+mod layers;
+mod scratch;

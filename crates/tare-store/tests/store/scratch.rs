@@ -1,0 +1,125 @@
+//! A store of its own for a test, and layers to put into it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tare_spec::image::{Descriptor, media_type};
+use tare_spec::{DiffId, Digest, ImageId};
+use tare_store::tar::{Kind, Member, Time, Writer};
+use tare_store::{Result, Store, sha256};
+
+/// A folder that holds a store's root and something outside of it.
+pub(crate) struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// `None` without root rights, which devices, owners and attributes need; CI insists on them.
+    pub(crate) fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert_ne!(std::env::var("TARE_REQUIRE_ROOT").as_deref(), Ok("1"), "this test needs root");
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        Some(Self { folder: tempfile::tempdir().unwrap() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.root()).unwrap()
+    }
+
+    /// What temporary files there are: none, unless somebody is at work.
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
+        ["blobs", "layers", "images"]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(self.root().join(folder).join("temporary")).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    }
+}
+
+/// A member with the given path and kind, and nothing remarkable about the rest.
+pub(crate) fn member(path: &str, kind: Kind) -> Member {
+    Member {
+        path: path.into(),
+        kind,
+        link: Vec::new(),
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Time { seconds: 1_600_000_000, nanoseconds: 0 },
+        size: 0,
+        device: (0, 0),
+        attributes: Default::default(),
+    }
+}
+
+pub(crate) fn link(path: &str, kind: Kind, target: &str) -> Member {
+    Member { link: target.into(), ..member(path, kind) }
+}
+
+/// An uncompressed layer; files hold their own path, cut or repeated to their size.
+pub(crate) fn archive(members: &[Member]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for member in members {
+        let contents: Vec<u8> = member.path.iter().copied().cycle().take(member.size as usize).collect();
+        writer.append(member, &mut &contents[..]).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn descriptor(blob: &[u8]) -> Descriptor {
+    Descriptor::new(media_type::OCI_LAYER_GZIP, sha256(blob), blob.len() as u64)
+}
+
+/// Applies an uncompressed archive as a gzip layer.
+pub(crate) fn apply(store: &Store, archive: &[u8]) -> Result<DiffId> {
+    let diff_id = DiffId(sha256(archive));
+    let blob = gzip(archive);
+    store.layers().apply(&descriptor(&blob), &diff_id, &mut &blob[..]).map(|info| info.diff_id)
+}
+
+/// Where the layer's files are.
+pub(crate) fn tree(store: &Store, diff_id: &DiffId) -> PathBuf {
+    store.layers().lower_dirs(std::slice::from_ref(diff_id)).unwrap().remove(0)
+}
+
+/// Stores an image of these layers; `note` makes its configuration differ from others'.
+pub(crate) fn image(store: &Store, layers: &[DiffId], note: &str) -> (ImageId, Digest) {
+    let _lease = store.lease().unwrap();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("\"{layer}\"")).collect();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","author":"{note}","rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        diff_ids.join(",")
+    );
+    let config = store.put_bytes(media_type::OCI_CONFIG, config.as_bytes()).unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "config": config,
+        "layers": layers.iter().map(|layer| Descriptor::new(media_type::OCI_LAYER, layer.0.clone(), 1)).collect::<Vec<_>>(),
+    });
+    let manifest = store.put_bytes(media_type::OCI_MANIFEST, manifest.to_string().as_bytes()).unwrap();
+    (store.put_image(&manifest.digest, None).unwrap(), manifest.digest)
+}
+
+/// A program's standard output; it must succeed.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
