@@ -28,7 +28,7 @@ impl Run {
         Self { command, input: Vec::new() }
     }
 
-    pub(crate) fn into_command(self) -> Command {
+    pub(super) fn into_command(self) -> Command {
         self.command
     }
 
@@ -141,7 +141,7 @@ impl Drop for Running {
 }
 
 /// Sends a signal to a process of this machine.
-pub(super) fn kill(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }

@@ -10,7 +10,7 @@ mod registry;
 mod stream;
 mod terminal;
 
-pub(crate) use command::{Output, Run, Running};
+pub(crate) use command::{Run, Running, kill};
 pub(crate) use image::layout;
 pub(crate) use registry::Registry;
 pub(crate) use stream::Stream;
@@ -205,7 +205,7 @@ impl Drop for Host {
 }
 
 /// The program under test: `TARE_PROGRAM`, or `tare` of the profile this test was built with.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("TARE_PROGRAM") {
         return path.into();
     }

@@ -15,7 +15,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(descriptor: impl Into<OwnedFd>) -> Self {
+    pub(crate) fn new(descriptor: impl Into<OwnedFd>) -> Self {
         let descriptor = descriptor.into();
         fcntl_setfl(&descriptor, fcntl_getfl(&descriptor).unwrap() | OFlags::NONBLOCK).unwrap();
         Self { descriptor, unread: Vec::new(), ended: false }

@@ -1,0 +1,106 @@
+//! Bad input gets a clear error and leaves nothing.
+
+use crate::host::Host;
+use std::fs;
+use std::process::Command;
+
+/// `run` failed: there is no record of it.
+fn assert_no_container(host: &Host) {
+    host.assert_clean();
+    assert_eq!(host.tare(&["ps", "-a", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_program_that_cannot_start_is_kept_unless_rm() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    host.tare(&["run", "--rm", "-p", "3000:80", &image, "absent"]).fails(127);
+    host.tare(&["run", "--rm", "-d", "-p", "3000:80", &image, "absent"]).fails(127);
+    host.tare(&["run", "--rm", "-p", "3000:80", &image, "/data/plain"]).fails(126);
+    assert_no_container(&host);
+    // As Docker: without --rm the container stays for a look at it, but holds nothing.
+    host.tare(&["run", "--name", "kept", "-p", "3000:80", &image, "absent"]).fails(127);
+    assert_eq!(host.inspect("kept", "/State/Status"), "created");
+    assert_eq!(host.inspect("kept", "/State/ExitCode"), 127);
+    host.tare(&["run", "-d", "--name", "next", "-p", "3000:80", &image, "sleep", "1000"]).ok();
+}
+
+#[test]
+fn a_port_held_by_a_container_names_it() {
+    let Some(host) = Host::new() else { return };
+    host.sleeper("holder", &["-p", "3000:80"]);
+    let image = host.image("busybox");
+    let taken = host.tare(&["run", "--rm", "-p", "3000:8080", &image, "true"]).fails(125);
+    assert!(taken.stderr.contains("Bind for 0.0.0.0:3000 failed: port is already allocated"), "{}", taken.stderr);
+    assert!(taken.stderr.contains("holder"), "{}", taken.stderr);
+    assert_eq!(host.tare(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "holder");
+    host.tare(&["rm", "-f", "holder"]).ok();
+    host.tare(&["run", "--rm", "-p", "3000:8080", &image, "true"]).ok();
+}
+
+#[test]
+fn a_port_held_by_a_process_is_told() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    // The registry itself holds 5000.
+    let taken = host.tare(&["run", "--rm", "-p", "127.0.0.1:5000:80", &image, "true"]).fails(125);
+    assert!(taken.stderr.contains("address already in use"), "{}", taken.stderr);
+    assert!(taken.stderr.contains("5000"), "{}", taken.stderr);
+    assert_no_container(&host);
+}
+
+#[test]
+fn a_name_in_use_is_told() {
+    let Some(host) = Host::new() else { return };
+    let id = host.sleeper("taken", &[]);
+    let refused = host.tare(&["run", "--name", "taken", &host.image("busybox"), "true"]).fails(125);
+    let text = format!("Conflict. The container name \"/taken\" is already in use by container \"{id}\".");
+    assert!(refused.stderr.contains(&text), "{}", refused.stderr);
+    let bad = host.tare(&["run", "--name", "no/slash", &host.image("busybox"), "true"]).fails(125);
+    assert!(bad.stderr.contains("Invalid container name (no/slash)"), "{}", bad.stderr);
+    assert_eq!(host.containers_seen().iter().filter(|seen| **seen != id).count(), 0, "nothing was made for those");
+}
+
+#[test]
+fn without_root_rights_it_says_so() {
+    let Some(host) = Host::new() else { return };
+    host.pull("busybox");
+    let root = host.root().display().to_string();
+    let run_root = host.run_root().display().to_string();
+    let copy = host.folder().join("tare");
+    // Where a user who is not root can reach it.
+    fs::copy(crate::host::program(), &copy).unwrap();
+    Command::new("chmod").args(["755"]).arg(host.folder()).arg(&copy).status().unwrap();
+    let program = copy.display().to_string();
+    let nobody =
+        ["--reuid=65534", "--regid=65534", "--clear-groups", &program, "--root", &root, "--run-root", &run_root];
+    for (arguments, code) in [(&["ps"][..], 1), (&["run", "hello"], 125), (&["images"], 1)] {
+        let refused = host.command("setpriv", &[&nobody, arguments].concat()).fails(code);
+        assert!(refused.stderr.contains("permission denied") || refused.stderr.contains("root"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("sudo") || refused.stderr.contains("root"), "{}", refused.stderr);
+    }
+    // Help and version need no rights.
+    host.command("setpriv", &[&nobody, &["version"][..]].concat()).ok();
+    host.command("setpriv", &[&nobody, &["run", "--help"][..]].concat()).ok();
+}
+
+#[test]
+fn no_space_is_told_and_leaves_nothing() {
+    let Some(host) = Host::new() else { return };
+    let image = host.image("web");
+    let small = host.folder().join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&small).status().unwrap();
+    assert!(mount.success());
+    let pull = host.tare_at(&small, &["pull", &image]).output();
+    let images = host.tare_at(&small, &["images", "-q"]).output();
+    let used: u64 = {
+        let text = host.command("df", &["--output=used", "-B1", &small.display().to_string()]).ok();
+        text.lines().nth(1).unwrap().trim().parse().unwrap()
+    };
+    assert!(Command::new("umount").arg(&small).status().unwrap().success(), "something holds the full file system");
+    assert_eq!(pull.code, 1, "{pull:?}");
+    assert!(pull.stderr.to_lowercase().contains("no space left on device"), "{}", pull.stderr);
+    assert_eq!((images.code, images.stdout.as_str()), (0, ""), "{images:?}");
+    assert!(used < 1 << 20, "{used} bytes are still taken");
+}

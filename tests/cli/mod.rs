@@ -1,0 +1,13 @@
+//! What a person sees: commands, tables, exit codes, messages.
+
+mod attach;
+mod bad_input;
+mod exec;
+mod hello;
+mod images;
+mod lifecycle;
+mod logs;
+mod messages;
+mod run;
+mod session;
+mod tables;

@@ -1,0 +1,5 @@
+//! Networks and published ports, seen from outside.
+
+mod bridge;
+mod modes;
+mod ports;

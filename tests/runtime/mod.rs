@@ -1,0 +1,4 @@
+//! Containers as the kernel sees them: mounts, limits' files, and who looks after whom.
+
+mod monitor;
+mod mounts;

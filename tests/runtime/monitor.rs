@@ -1,0 +1,77 @@
+//! The monitor owns the container: whoever else dies changes nothing, and when it dies itself the rest tells the truth.
+
+use crate::host::{Host, eventually, kill};
+use rustix::process::Signal;
+use std::fs;
+
+#[test]
+fn killing_the_client_changes_nothing() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    let mut run = host
+        .tare(&["run", "-i", "--name", "kept", &image, "sh", "-c", "echo ready; while :; do sleep 0.1; done"])
+        .spawn();
+    run.stdout.expect("ready\n");
+    let pid = host.pid("kept");
+    run.signal(Signal::KILL);
+    run.wait();
+    assert_eq!(host.inspect("kept", "/State/Running"), true);
+    assert_eq!(host.pid("kept"), pid);
+    assert_eq!(host.tare(&["exec", "kept", "echo", "alive"]).ok(), "alive");
+    assert_eq!(host.tare(&["logs", "kept"]).ok(), "ready");
+    host.tare(&["stop", "-t", "0", "kept"]).ok();
+    assert_eq!(host.inspect("kept", "/State/ExitCode"), 137);
+}
+
+#[test]
+fn a_monitor_belongs_to_nobody() {
+    let Some(host) = Host::new() else { return };
+    host.sleeper("free", &[]);
+    let monitor = host.monitor("free");
+    let stat = fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let (session, terminal) = (fields[3], fields[4]);
+    assert_eq!((session, terminal), (monitor.to_string().as_str(), "0"), "a session of its own, without a terminal");
+    let threads = fs::read_dir(format!("/proc/{monitor}/task")).unwrap().count();
+    assert_eq!(threads, 1);
+    let folder = fs::read_link(format!("/proc/{monitor}/cwd")).unwrap();
+    assert_eq!(folder.to_str(), Some("/"), "it holds nobody's folder");
+}
+
+#[test]
+fn a_killed_monitor_leaves_a_truthful_ps_and_a_whole_rm() {
+    let Some(host) = Host::new() else { return };
+    host.sleeper("orphan", &["-p", "3000:80"]);
+    let (monitor, pid) = (host.monitor("orphan"), host.pid("orphan"));
+    kill(monitor, Signal::KILL);
+    eventually("the monitor is gone", || !fs::exists(format!("/proc/{monitor}")).unwrap());
+    let runs = || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep");
+    // The first process may outlive its monitor or be taken along: ps has to say which of them it is.
+    eventually("ps tells the truth", || {
+        let status = host.tare(&["ps", "-a", "--format", "{{.Status}}"]).ok();
+        if runs() { status.starts_with("Up") } else { status.starts_with("Exited") || status.starts_with("Dead") }
+    });
+    assert_eq!(host.tare(&["rm", "-f", "orphan"]).ok(), "orphan");
+    assert!(!runs(), "rm -f leaves no process");
+    host.assert_clean();
+    // Name and port are free again.
+    host.sleeper("orphan", &["-p", "3000:80"]);
+}
+
+#[test]
+fn a_killed_container_is_seen_at_once() {
+    let Some(host) = Host::new() else { return };
+    host.sleeper("victim", &["--rm"]);
+    kill(host.pid("victim"), Signal::KILL);
+    eventually("it is gone", || host.tare(&["ps", "-a", "-q"]).ok().is_empty());
+    host.assert_clean();
+}
+
+#[test]
+fn children_of_the_first_process_end_with_it() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    let script = "sleep 1000 & sleep 1000 & setsid sleep 1000 & exit 2";
+    host.tare(&["run", "--rm", &image, "sh", "-c", script]).fails(2);
+    host.assert_clean();
+}

@@ -1,0 +1,4 @@
+//! Defaults, and attacks that must fail; judged by `/proc`.
+
+mod attacks;
+mod defaults;
