@@ -1,0 +1,148 @@
+//! A scripted HTTP/1.1 server on loopback, which remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// With the query.
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// What it gets.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// The announced length, if another than the body's.
+    pub(crate) length: Option<usize>,
+}
+
+impl Response {
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into(), length: None }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Announces more than it sends.
+    pub(crate) fn announcing(mut self, length: usize) -> Self {
+        self.length = Some(length);
+        self
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Answers every request by this function, until dropped.
+    pub(crate) fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let answer = Arc::new(answer);
+        let (seen, stop) = (Arc::clone(&requests), Arc::clone(&stopping));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                // A client that goes away in the middle is no failure of the server.
+                std::thread::spawn(move || drop(serve(stream.unwrap(), &*answer, &seen)));
+            }
+        });
+        Self { address, requests, stopping }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// How often paths that begin so were asked for.
+    pub(crate) fn count(&self, path: &str) -> usize {
+        self.requests().iter().filter(|request| request.path.starts_with(path)).count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Response, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    // The first byte of a TLS handshake: hang up, as servers without TLS do.
+    while reader.fill_buf()?.first().is_some_and(|first| *first != 0x16) {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        let mut headers = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim().split_once(':') else { break };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
+        if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+            loop {
+                let mut size = String::new();
+                reader.read_line(&mut size)?;
+                let mut chunk = vec![0; usize::from_str_radix(size.trim(), 16).unwrap() + 2];
+                reader.read_exact(&mut chunk)?;
+                if chunk.len() == 2 {
+                    break;
+                }
+                body.extend(&chunk[..chunk.len() - 2]);
+            }
+        } else {
+            reader.read_exact(&mut body)?;
+        }
+        let request = Request { method, path, headers, body: String::from_utf8(body).unwrap() };
+        let response = answer(&request);
+        seen.lock().unwrap().push(request);
+        let length = response.length.unwrap_or(response.body.len());
+        write!(writer, "HTTP/1.1 {} Scripted\r\ncontent-length: {length}\r\n", response.status)?;
+        for (name, value) in &response.headers {
+            write!(writer, "{name}: {value}\r\n")?;
+        }
+        writer.write_all(b"\r\n")?;
+        writer.write_all(&response.body)?;
+        if length != response.body.len() {
+            break;
+        }
+    }
+    writer.shutdown(std::net::Shutdown::Both)
+}
