@@ -2,7 +2,7 @@
 
 /// The kinds every error of every crate falls into. The API maps them to HTTP status codes and the program
 /// to exit codes, each in one function without a catch-all arm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ErrorKind {
     /// The named object does not exist.
     NotFound,

@@ -1,0 +1,169 @@
+//! The log of a container in Docker's json-file form: one JSON object a line,
+//! `{"log":"text\n","stream":"stdout","time":"2026-11-23T10:00:00.123456789Z"}`.
+//!
+//! Docker's limits hold: a line longer than [`MAX_ENTRY`] becomes several entries of which only the last ends with a
+//! newline, and bytes that are not UTF-8 become U+FFFD.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// The most bytes of a line in one entry (moby's `defaultBufSize`).
+pub const MAX_ENTRY: usize = 16 * 1024;
+
+/// Which of the two streams an entry came from. A terminal has only `Stdout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// An open log.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    /// What of a line was read before its newline, for each stream.
+    partial: [Vec<u8>; 2],
+    out: Vec<u8>,
+}
+
+impl LogFile {
+    /// Opens the log at `path` for appending, making it when absent, readable by its owner only.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
+        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new() })
+    }
+
+    /// Adds what was read from a stream. Whole lines are written at once, in one write(2).
+    ///
+    /// # Errors
+    /// write(2)'s; a full disk loses these lines and no others.
+    pub fn append(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
+        let now = jiff::Timestamp::now();
+        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+            self.add(stream, &bytes[..=end], true, now);
+            bytes = &bytes[end + 1..];
+        }
+        self.add(stream, bytes, false, now);
+        self.write_out()
+    }
+
+    /// Writes what was read without a newline at the end.
+    ///
+    /// # Errors
+    /// write(2)'s.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let now = jiff::Timestamp::now();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = std::mem::take(&mut self.partial[stream as usize]);
+            if !rest.is_empty() {
+                entry(&mut self.out, stream, &rest, now);
+            }
+        }
+        self.write_out()
+    }
+
+    fn add(&mut self, stream: Stream, mut bytes: &[u8], complete: bool, now: jiff::Timestamp) {
+        let partial = &mut self.partial[stream as usize];
+        while partial.len() + bytes.len() > MAX_ENTRY {
+            let (head, tail) = bytes.split_at(MAX_ENTRY - partial.len());
+            partial.extend_from_slice(head);
+            entry(&mut self.out, stream, partial, now);
+            partial.clear();
+            bytes = tail;
+        }
+        if !complete {
+            partial.extend_from_slice(bytes);
+        } else if partial.is_empty() {
+            entry(&mut self.out, stream, bytes, now);
+        } else {
+            partial.extend_from_slice(bytes);
+            entry(&mut self.out, stream, partial, now);
+            partial.clear();
+        }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let result = self.file.write_all(&self.out);
+        self.out.clear();
+        result
+    }
+}
+
+/// Appends one entry as Docker writes it.
+fn entry(out: &mut Vec<u8>, stream: Stream, line: &[u8], time: jiff::Timestamp) {
+    out.extend_from_slice(b"{\"log\":");
+    serde_json::to_writer(&mut *out, &String::from_utf8_lossy(line)).expect("a string and a vector cannot fail");
+    let _ = write!(out, ",\"stream\":\"{}\",\"time\":\"{time:.9}\"}}\n", stream.name());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(parts: &[(Stream, &[u8])]) -> Vec<(String, String)> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogFile::open(&path).unwrap();
+        for (stream, bytes) in parts {
+            log.append(*stream, bytes).unwrap();
+        }
+        log.finish().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(value["time"].as_str().unwrap().len(), "2026-11-23T10:00:00.123456789Z".len());
+                (value["stream"].as_str().unwrap().to_owned(), value["log"].as_str().unwrap().to_owned())
+            })
+            .collect()
+    }
+
+    fn pair(stream: &str, line: &str) -> (String, String) {
+        (stream.to_owned(), line.to_owned())
+    }
+
+    #[test]
+    fn lines_are_joined_and_streams_kept_apart() {
+        let entries = written(&[
+            (Stream::Stdout, b"one\ntw"),
+            (Stream::Stderr, b"oops\n"),
+            (Stream::Stdout, b"o\nrest \"quoted\""),
+        ]);
+        let expected = [
+            pair("stdout", "one\n"),
+            pair("stderr", "oops\n"),
+            pair("stdout", "two\n"),
+            pair("stdout", "rest \"quoted\""),
+        ];
+        assert_eq!(entries, expected);
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_only_the_last_part_ends_the_line() {
+        let mut long = vec![b'x'; MAX_ENTRY * 2 + 5];
+        long.push(b'\n');
+        let lengths: Vec<usize> = written(&[(Stream::Stdout, &long)]).iter().map(|(_, line)| line.len()).collect();
+        assert_eq!(lengths, [MAX_ENTRY, MAX_ENTRY, 6]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_replaced() {
+        assert_eq!(written(&[(Stream::Stdout, b"a\xffb\n")]), [pair("stdout", "a\u{fffd}b\n")]);
+    }
+}

@@ -1,0 +1,577 @@
+//! The loop.
+
+use super::log::{LogFile, Stream};
+use super::protocol::{Connection, Envelope, Exec, Failure, Reply, Request, Streams, VERSION};
+use super::streams::{Read, Token, Watch, What, Written, read, set_nonblocking, write};
+use rustix::event::epoll::EventFlags;
+use rustix::pty::OpenptFlags;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::termios::Winsize;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tare_spec::ErrorKind;
+
+/// How long a client may leave its last bytes unread before they are dropped, in milliseconds.
+const LAST_BYTES_PATIENCE: u32 = 10_000;
+
+/// The monitor's side of a container's streams.
+#[derive(Debug, Default)]
+pub struct Configuration {
+    /// Write end of its standard input, if that is kept open.
+    pub stdin: Option<OwnedFd>,
+    /// Read end of its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Read end of its standard error.
+    pub stderr: Option<OwnedFd>,
+    /// Master side of its terminal, instead of the three.
+    pub terminal: Option<OwnedFd>,
+    /// Whether its standard input ends with the first client's that ends.
+    pub stdin_once: bool,
+}
+
+/// A process started for [`Request::Exec`].
+#[derive(Debug)]
+pub struct Executed {
+    /// Its process id on the host.
+    pub pid: i32,
+    /// Its pidfd; the caller of [`Supervisor::run`] is its parent.
+    pub pidfd: OwnedFd,
+    /// Master side of its terminal, for the client.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Carries out [`Request::Exec`].
+pub type Executor<'a> = dyn FnMut(Exec, Vec<OwnedFd>) -> Result<Executed, Failure> + 'a;
+
+#[derive(Debug, Default)]
+struct Client {
+    connection: Option<Connection>,
+    input: Option<OwnedFd>,
+    outputs: [Option<OwnedFd>; 2],
+    pending: [Vec<u8>; 2],
+    process: Option<OwnedFd>,
+    /// Waits for [`Reply::Started`].
+    wants_start: bool,
+    /// Waits for [`Reply::Exited`] of the container.
+    wants_exit: bool,
+}
+
+/// Owner of a container's streams and of the connections to it.
+#[derive(Debug)]
+pub struct Supervisor {
+    watch: Watch,
+    listener: OwnedFd,
+    log: LogFile,
+    clients: BTreeMap<u32, Client>,
+    next_client: u32,
+    pid: Option<i32>,
+    input: Option<OwnedFd>,
+    input_pending: Vec<u8>,
+    stdin_once: bool,
+    /// No more input follows what is pending.
+    input_ends: bool,
+    outputs: [Option<OwnedFd>; 2],
+    terminal: Option<OwnedFd>,
+    /// The terminal's other side, held so that the master does not report an end while no process has it open.
+    _terminal_peer: Option<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+const OUTPUTS: [What; 2] = [What::Output, What::Error];
+
+impl Supervisor {
+    /// Prepares the loop. `starter` is the connection of the client that started this process: its first requests are
+    /// served before the container starts.
+    ///
+    /// # Errors
+    /// Of epoll(7).
+    pub fn new(listener: OwnedFd, starter: Option<Connection>, log: LogFile) -> io::Result<Self> {
+        let watch = Watch::new()?;
+        watch.add(&listener, Token::container(What::Listener), EventFlags::IN)?;
+        let mut supervisor = Self {
+            watch,
+            listener,
+            log,
+            clients: BTreeMap::new(),
+            next_client: 1,
+            pid: None,
+            input: None,
+            input_pending: Vec::new(),
+            stdin_once: false,
+            input_ends: false,
+            outputs: [None, None],
+            terminal: None,
+            _terminal_peer: None,
+            buffer: vec![0; 32 * 1024],
+        };
+        if let Some(connection) = starter {
+            supervisor.add_client(connection, true)?;
+        }
+        Ok(supervisor)
+    }
+
+    /// Takes the container's streams and serves what the starter has asked already.
+    ///
+    /// # Errors
+    /// Of fcntl(2) and epoll(7).
+    pub fn adopt(&mut self, streams: Configuration) -> io::Result<()> {
+        self.stdin_once = streams.stdin_once;
+        if let Some(terminal) = streams.terminal {
+            set_nonblocking(terminal.as_fd())?;
+            self.input = Some(duplicate(&terminal)?);
+            self.outputs[0] = Some(duplicate(&terminal)?);
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            self._terminal_peer = Some(rustix::pty::ioctl_tiocgptpeer(&terminal, flags)?);
+            self.terminal = Some(terminal);
+        } else {
+            self.input = streams.stdin;
+            self.outputs = [streams.stdout, streams.stderr];
+        }
+        for (output, what) in self.outputs.iter().zip(OUTPUTS) {
+            if let Some(fd) = output {
+                set_nonblocking(fd.as_fd())?;
+                self.watch.add(fd, Token::container(what), EventFlags::IN)?;
+            }
+        }
+        if let Some(fd) = &self.input {
+            set_nonblocking(fd.as_fd())?;
+            self.watch.add(fd, Token::container(What::Input), EventFlags::empty())?;
+        }
+        let waiting: Vec<u32> = self.clients.keys().copied().collect();
+        for id in waiting {
+            self.serve(id, &mut |_, _| Err(refusal(ErrorKind::Conflict, "the container is not running yet")));
+        }
+        Ok(())
+    }
+
+    /// Tells the starter that the container runs.
+    pub fn started(&mut self, pid: i32) {
+        self.pid = Some(pid);
+        let ids: Vec<u32> = self.clients.iter().filter(|(_, c)| c.wants_start).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.reply(id, &Reply::Started { pid });
+        }
+    }
+
+    /// Tells the starter that the container could not be started.
+    pub fn failed(mut self, failure: &Failure) {
+        let ids: Vec<u32> = self.clients.keys().copied().collect();
+        for id in ids {
+            self.reply(id, &Reply::Failed(failure.clone()));
+        }
+    }
+
+    /// Serves the container until its first process has ended and all it wrote is in the log.
+    ///
+    /// # Errors
+    /// Of epoll(7). The process is left to the caller to reap.
+    pub fn run(&mut self, init: BorrowedFd<'_>, executor: &mut Executor<'_>) -> io::Result<()> {
+        self.watch.add(init, Token::container(What::Process), EventFlags::IN)?;
+        loop {
+            let mut ended = false;
+            for (token, flags) in self.watch.wait(None)? {
+                match (token.client, token.what) {
+                    (0, What::Listener) => self.accept()?,
+                    (0, What::Process) => ended = true,
+                    (0, What::Input) => self.write_input(),
+                    (0, What::Output) => self.forward(0),
+                    (0, What::Error) => self.forward(1),
+                    (id, What::Connection) => self.serve(id, executor),
+                    (id, what) => self.client_event(id, what, flags),
+                }
+            }
+            if ended {
+                self.watch.remove(init);
+                break;
+            }
+        }
+        for index in 0..2 {
+            while self.read_output(index) {}
+        }
+        self.log.finish().or_else(|error| self.log_failed(&error))
+    }
+
+    /// Gives clients their last bytes, then tells those who wait how the container ended. Call it when the container is
+    /// cleaned up: what clients do next may rely on that.
+    ///
+    /// # Errors
+    /// Of epoll(7).
+    pub fn finish(mut self, code: i32) -> io::Result<()> {
+        self.outputs = [None, None];
+        self.input = None;
+        loop {
+            let flushed: Vec<u32> =
+                self.clients.iter().filter(|(_, c)| c.pending.iter().all(Vec::is_empty)).map(|(id, _)| *id).collect();
+            for id in flushed {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.outputs = [None, None];
+                    if client.wants_exit {
+                        self.reply(id, &Reply::Exited { code });
+                    }
+                }
+                self.clients.remove(&id);
+            }
+            if self.clients.is_empty() {
+                return Ok(());
+            }
+            let events = self.watch.wait(Some(LAST_BYTES_PATIENCE))?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            for (token, flags) in events {
+                match (token.client, token.what) {
+                    (0, _) => self.watch.remove(&self.listener),
+                    (id, What::Connection) => self.disconnect(id),
+                    (id, what) => self.client_event(id, what, flags),
+                }
+            }
+        }
+    }
+
+    fn add_client(&mut self, connection: Connection, starter: bool) -> io::Result<()> {
+        let id = self.next_client;
+        self.next_client += 1;
+        let token = Token { client: id, what: What::Connection };
+        self.watch.add(&connection, token, EventFlags::IN | EventFlags::RDHUP)?;
+        let client = Client { connection: Some(connection), wants_start: starter, ..Client::default() };
+        self.clients.insert(id, client);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        match rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC) {
+            Ok(socket) => self.add_client(Connection::from(socket), false),
+            // The client went away again, or there is no descriptor left for it: it sees its connection closed.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn reply(&mut self, id: u32, reply: &Reply) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let sent = client.connection.as_ref().map(|connection| connection.send(reply, &[]));
+        if let Some(Err(_)) = sent {
+            self.disconnect(id);
+        }
+    }
+
+    /// Forgets a client; a process it started stays watched until it can be reaped.
+    fn disconnect(&mut self, id: u32) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let blocked = client.pending.iter().any(|pending| !pending.is_empty());
+        if client.process.is_some() {
+            *client = Client { process: client.process.take(), ..Client::default() };
+        } else {
+            self.clients.remove(&id);
+        }
+        if blocked {
+            self.resume();
+        }
+    }
+
+    fn serve(&mut self, id: u32, executor: &mut Executor<'_>) {
+        loop {
+            let Some(connection) = self.clients.get(&id).and_then(|client| client.connection.as_ref()) else { return };
+            match connection.try_receive::<Envelope>() {
+                Ok(Some((Envelope { version: VERSION, request }, descriptors))) => {
+                    self.handle(id, request, descriptors, executor);
+                }
+                Ok(Some((envelope, _))) => {
+                    let text = format!(
+                        "the container's monitor speaks version {VERSION} of its protocol, not {}",
+                        envelope.version
+                    );
+                    self.reply(id, &Reply::Failed(refusal(ErrorKind::NotImplemented, &text)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let text = format!("the container's monitor does not understand the request: {error}");
+                    self.reply(id, &Reply::Failed(refusal(ErrorKind::InvalidParameter, &text)));
+                    return self.disconnect(id);
+                }
+                Ok(None) | Err(_) => return self.disconnect(id),
+            }
+        }
+    }
+
+    fn handle(&mut self, id: u32, request: Request, descriptors: Vec<OwnedFd>, executor: &mut Executor<'_>) {
+        match request {
+            Request::Attach(streams) => match self.attach(id, streams, descriptors) {
+                Ok(()) => {
+                    if let Some(pid) = self.pid {
+                        self.reply(id, &Reply::Started { pid });
+                    }
+                }
+                Err(error) => {
+                    let text = format!("cannot attach: {error}");
+                    self.reply(id, &Reply::Failed(refusal(ErrorKind::InvalidParameter, &text)));
+                }
+            },
+            Request::Exec(exec) => match executor(*exec, descriptors) {
+                Ok(executed) => self.add_process(id, executed),
+                Err(failure) => self.reply(id, &Reply::Failed(failure)),
+            },
+            Request::Resize { rows, columns } => {
+                if let Some(terminal) = &self.terminal {
+                    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                    // A size that the terminal refuses leaves it as it was; nobody waits for an answer.
+                    let _ = rustix::termios::tcsetwinsize(terminal, size);
+                }
+            }
+            Request::Wait => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.wants_exit = true;
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, id: u32, streams: Streams, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let wanted = [streams.stdin, streams.stdout, streams.stderr];
+        if descriptors.len() != wanted.iter().filter(|wanted| **wanted).count() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "one descriptor a stream is needed"));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let mut taken = wanted.map(|wanted| if wanted { descriptors.next() } else { None });
+        for fd in taken.iter().flatten() {
+            set_nonblocking(fd.as_fd())?;
+        }
+        let input_events = if self.input_pending.is_empty() { EventFlags::IN } else { EventFlags::empty() };
+        let [input, output, error] = &mut taken;
+        if self.input.is_none() {
+            // The container has no standard input: the client's is closed, so that it sees that nobody reads.
+            *input = None;
+        }
+        let watched = [
+            (&*input, What::Input, input_events),
+            (&*output, What::Output, EventFlags::empty()),
+            (&*error, What::Error, EventFlags::empty()),
+        ];
+        for (fd, what, events) in watched {
+            if let Some(fd) = fd {
+                self.watch.add(fd, Token { client: id, what }, events)?;
+            }
+        }
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.input = input.take();
+            client.outputs = [output.take(), error.take()];
+            client.wants_exit = true;
+        }
+        Ok(())
+    }
+
+    fn add_process(&mut self, id: u32, executed: Executed) {
+        let token = Token { client: id, what: What::Process };
+        // Without a watch nobody would learn of its end: report that instead of a start.
+        if let Err(error) = self.watch.add(&executed.pidfd, token, EventFlags::IN) {
+            let text = format!("cannot watch process {}: {error}", executed.pid);
+            return self.reply(id, &Reply::Failed(refusal(ErrorKind::Internal, &text)));
+        }
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.process = Some(executed.pidfd);
+        let terminal: Vec<BorrowedFd<'_>> = executed.terminal.iter().map(AsFd::as_fd).collect();
+        let sent = client
+            .connection
+            .as_ref()
+            .map(|connection| connection.send(&Reply::Started { pid: executed.pid }, &terminal));
+        if let Some(Err(_)) = sent {
+            self.disconnect(id);
+        }
+    }
+
+    fn client_event(&mut self, id: u32, what: What, flags: EventFlags) {
+        match what {
+            What::Input => self.read_client(id),
+            What::Output => self.write_client(id, 0, flags),
+            What::Error => self.write_client(id, 1, flags),
+            What::Process => self.reap(id),
+            What::Listener | What::Connection => {}
+        }
+    }
+
+    /// An exec'd process ended: its code goes to whoever started it.
+    fn reap(&mut self, id: u32) {
+        let Some(process) = self.clients.get_mut(&id).and_then(|client| client.process.take()) else { return };
+        self.watch.remove(&process);
+        let code = exit_code(process.as_fd()).unwrap_or(255);
+        self.reply(id, &Reply::Exited { code });
+        if self.clients.get(&id).is_some_and(|client| client.connection.is_none()) {
+            self.clients.remove(&id);
+        }
+    }
+
+    fn forward(&mut self, index: usize) {
+        self.read_output(index);
+        if self.clients.values().any(|client| !client.pending[index].is_empty()) {
+            self.watch_output(index, EventFlags::empty());
+        }
+    }
+
+    /// Reads once from the container; false when there is nothing more.
+    fn read_output(&mut self, index: usize) -> bool {
+        let Some(output) = &self.outputs[index] else { return false };
+        let count = match read(output, &mut self.buffer) {
+            Read::Bytes(count) => count,
+            Read::Nothing => return false,
+            Read::End => {
+                self.watch.remove(output);
+                self.outputs[index] = None;
+                for client in self.clients.values_mut().filter(|client| client.pending[index].is_empty()) {
+                    client.outputs[index] = None;
+                }
+                return false;
+            }
+        };
+        if let Err(error) = self.log.append(STREAMS[index], &self.buffer[..count]) {
+            // Reported once a failure; the container goes on, as with a full disk under any other program.
+            let _ = self.log_failed(&error);
+        }
+        let mut resume = false;
+        for (id, client) in &mut self.clients {
+            let Some(fd) = &client.outputs[index] else { continue };
+            let bytes = &self.buffer[..count];
+            let done = if client.pending[index].is_empty() { write(fd, bytes) } else { Written::Bytes(0) };
+            match done {
+                Written::Bytes(done) if done == count => {}
+                Written::Bytes(done) => {
+                    client.pending[index].extend_from_slice(&bytes[done..]);
+                    let token = Token { client: *id, what: OUTPUTS[index] };
+                    resume |= self.watch.change(fd, token, EventFlags::OUT).is_err();
+                }
+                Written::Closed => {
+                    client.outputs[index] = None;
+                    client.pending[index].clear();
+                }
+            }
+        }
+        debug_assert!(!resume, "a registered descriptor can be changed");
+        true
+    }
+
+    fn log_failed(&self, error: &io::Error) -> io::Result<()> {
+        eprintln!("tare-monitor: writing the log: {error}");
+        Ok(())
+    }
+
+    fn watch_output(&self, index: usize, events: EventFlags) {
+        if let Some(output) = &self.outputs[index] {
+            self.watch
+                .change(output, Token::container(OUTPUTS[index]), events)
+                .expect("a descriptor that is watched can be changed");
+        }
+    }
+
+    /// Reads the container's output again where no client holds it up.
+    fn resume(&self) {
+        for index in 0..2 {
+            if self.clients.values().all(|client| client.pending[index].is_empty()) {
+                self.watch_output(index, EventFlags::IN);
+            }
+        }
+    }
+
+    fn write_client(&mut self, id: u32, index: usize, flags: EventFlags) {
+        let ended = self.outputs[index].is_none();
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(fd) = &client.outputs[index] else { return };
+        let closed = match write(fd, &client.pending[index]) {
+            Written::Bytes(done) => {
+                client.pending[index].drain(..done);
+                flags.contains(EventFlags::ERR)
+            }
+            Written::Closed => true,
+        };
+        if closed {
+            client.pending[index].clear();
+        }
+        if !client.pending[index].is_empty() {
+            return;
+        }
+        client.pending[index].shrink_to_fit();
+        if closed || ended {
+            self.watch.remove(fd);
+            client.outputs[index] = None;
+        } else {
+            let token = Token { client: id, what: OUTPUTS[index] };
+            self.watch.change(fd, token, EventFlags::empty()).expect("a descriptor that is watched can be changed");
+        }
+        self.resume();
+    }
+
+    fn read_client(&mut self, id: u32) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(fd) = &client.input else { return };
+        match read(fd, &mut self.buffer) {
+            Read::Nothing => {}
+            Read::Bytes(count) => {
+                self.input_pending.extend_from_slice(&self.buffer[..count]);
+                self.write_input();
+            }
+            Read::End => {
+                self.watch.remove(fd);
+                client.input = None;
+                if self.stdin_once && self.terminal.is_none() {
+                    self.input_ends = true;
+                    self.write_input();
+                }
+            }
+        }
+    }
+
+    fn close_input(&mut self) {
+        self.input_pending = Vec::new();
+        if let Some(input) = self.input.take() {
+            self.watch.remove(&input);
+        }
+        for client in self.clients.values_mut() {
+            if let Some(fd) = client.input.take() {
+                self.watch.remove(&fd);
+            }
+        }
+    }
+
+    /// Writes what clients sent; stops reading from them while the container does not take it.
+    fn write_input(&mut self) {
+        let Some(input) = &self.input else { return };
+        match write(input, &self.input_pending) {
+            Written::Closed => return self.close_input(),
+            Written::Bytes(done) => {
+                self.input_pending.drain(..done);
+            }
+        }
+        let full = !self.input_pending.is_empty();
+        if !full && self.input_ends {
+            return self.close_input();
+        }
+        let token = Token::container(What::Input);
+        let events = if full { EventFlags::OUT } else { EventFlags::empty() };
+        self.watch.change(input, token, events).expect("a descriptor that is watched can be changed");
+        let events = if full { EventFlags::empty() } else { EventFlags::IN };
+        for (id, client) in &self.clients {
+            if let Some(fd) = &client.input {
+                let token = Token { client: *id, what: What::Input };
+                self.watch.change(fd, token, events).expect("a descriptor that is watched can be changed");
+            }
+        }
+    }
+}
+
+fn duplicate(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+fn refusal(kind: ErrorKind, message: &str) -> Failure {
+    Failure { kind, message: message.to_owned(), hint: None, exit_code: None }
+}
+
+/// Reaps the ended child behind a pidfd: its exit code, or 128 + the signal that killed it.
+///
+/// # Errors
+/// waitid(2)'s.
+fn exit_code(pidfd: BorrowedFd<'_>) -> io::Result<i32> {
+    let status: Option<WaitIdStatus> =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))?;
+    let status = status.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))?;
+    Ok(status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255))
+}
