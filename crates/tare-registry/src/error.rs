@@ -91,7 +91,7 @@ pub enum Error {
         source: RegistryMessage,
     },
     /// An answer that the protocol does not know.
-    #[error("{method} \"{url}\": received unexpected HTTP status: {status}")]
+    #[error("{method} \"{url}\": received unexpected HTTP status: {}", status_line(*status))]
     Status {
         /// As Docker writes it: `Get`.
         method: &'static str,
@@ -225,6 +225,12 @@ impl Error {
             Self::Certificates { .. } | Self::ConfigRead { .. } => ErrorKind::Internal,
         }
     }
+}
+
+/// `500 Internal Server Error`; the number alone where there is no such name.
+fn status_line(status: u16) -> String {
+    let name = ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    name.map_or_else(|| status.to_string(), |name| format!("{status} {name}"))
 }
 
 /// Why a request got no answer, in the words of Go's HTTP client, which scripts know from Docker.

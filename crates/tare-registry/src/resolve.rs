@@ -31,9 +31,9 @@ pub(crate) struct LookupError {
 }
 
 /// Resolves by the host's files and name servers, which are read anew each time: laptops move.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SystemResolver {
-    hosts: PathBuf,
+    pub(crate) hosts: PathBuf,
     resolv_conf: PathBuf,
     /// The name servers' port; `resolv.conf` cannot name one.
     port: u16,

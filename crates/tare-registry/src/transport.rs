@@ -5,10 +5,10 @@ use crate::resolve::{LookupError, SystemResolver};
 use crate::url::Url;
 use serde::Deserialize;
 use std::io::{self, Read};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsConfigBuilder};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Timeout};
 
@@ -71,12 +71,14 @@ pub(crate) struct Transport {
     verified: OnceLock<Agent>,
     unverified: OnceLock<Agent>,
     local: OnceLock<Agent>,
+    resolver: SystemResolver,
 }
 
 impl Transport {
     pub(crate) fn new(user_agent: String, insecure: Vec<String>, timeouts: Timeouts, retry: Retry) -> Self {
         let (verified, unverified, local) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { user_agent, insecure, timeouts, retry, verified, unverified, local }
+        let resolver = SystemResolver::default();
+        Self { user_agent, insecure, timeouts, retry, verified, unverified, local, resolver }
     }
 
     /// Whether plain HTTP and unknown certificates will do: on this machine, and where the user said so.
@@ -212,7 +214,7 @@ impl Transport {
         }
         // Loaded only when needed: it takes milliseconds, and registries of this machine need none.
         let roots = trusted_certificates()?;
-        Ok(self.verified.get_or_init(|| self.build(TlsConfig::builder().root_certs(roots).build(), true)))
+        Ok(self.verified.get_or_init(|| self.build(verified(roots), true)))
     }
 
     fn build(&self, tls: TlsConfig, proxy: bool) -> Agent {
@@ -228,7 +230,7 @@ impl Transport {
         if !proxy {
             config = config.proxy(None);
         }
-        Agent::with_parts(config.build(), DefaultConnector::new(), SystemResolver::default())
+        Agent::with_parts(config.build(), DefaultConnector::new(), self.resolver.clone())
     }
 }
 
@@ -236,8 +238,16 @@ fn dial(address: String, reason: &str) -> TransportError {
     TransportError::Dial { address, reason: reason.to_owned() }
 }
 
+fn tls() -> TlsConfigBuilder {
+    TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+fn verified(roots: RootCerts) -> TlsConfig {
+    tls().root_certs(roots).build()
+}
+
 fn unverified() -> TlsConfig {
-    TlsConfig::builder().disable_verification(true).build()
+    tls().disable_verification(true).build()
 }
 
 fn trusted_certificates() -> Result<RootCerts, Error> {
@@ -337,4 +347,80 @@ struct ErrorDocument {
 struct ErrorEntry {
     code: String,
     message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener};
+
+    const CA: &[u8] = include_bytes!("../tests/certificates/ca.der");
+    const CERTIFICATE: &[u8] = include_bytes!("../tests/certificates/reg.test.der");
+    const KEY: &[u8] = include_bytes!("../tests/certificates/reg.test.key.der");
+
+    /// Gives this answer to each of so many TLS connections, as the host `reg.test`.
+    fn tls_server(connections: usize, answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = PrivateKeyDer::try_from(KEY).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(CERTIFICATE)], key)
+            .unwrap();
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(connections) {
+                let (connection, stream) =
+                    (rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream.unwrap());
+                let mut stream = rustls::StreamOwned::new(connection, stream);
+                // A client that does not trust us hangs up here.
+                if stream.read(&mut [0; 4096]).is_ok() {
+                    let end = "content-length: 0\r\nconnection: close\r\n\r\n";
+                    stream.write_all(format!("HTTP/1.1 {answer}\r\n{end}").as_bytes()).unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    fn status(insecure: &[&str], trusted: &[&[u8]], host: &str, port: u16) -> Result<u16, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        std::fs::write(&hosts, "127.0.0.1 reg.test other.test\n").unwrap();
+        let insecure = insecure.iter().map(|entry| (*entry).to_owned()).collect();
+        let mut transport = Transport::new("test".to_owned(), insecure, <_>::default(), <_>::default());
+        transport.resolver.hosts = hosts;
+        let roots = RootCerts::from(trusted.iter().map(|der| Certificate::from_der(der).to_owned()));
+        // Without the proxy that the environment may name.
+        transport.verified.set(transport.build(verified(roots), false)).unwrap();
+        transport.unverified.set(transport.build(unverified(), false)).unwrap();
+        let url = Url::parse(&format!("https://{host}:{port}/v2/")).unwrap();
+        transport.get(&url, &[], None).map(|answer| answer.status())
+    }
+
+    #[test]
+    fn only_known_certificates_of_the_right_host_are_trusted() {
+        let port = tls_server(6, "200 OK").port();
+        let refused = |result| matches!(result, Err(Error::Transport { source: TransportError::Tls { .. }, .. }));
+        assert!(matches!(status(&[], &[CA], "reg.test", port), Ok(200)));
+        assert!(refused(status(&[], &[], "reg.test", port)), "nobody vouches for it");
+        assert!(refused(status(&[], &[CA], "other.test", port)), "it is another host's");
+        assert!(refused(status(&["reg.test:1"], &[], "reg.test", port)), "another port was excepted");
+        assert!(matches!(status(&[&format!("reg.test:{port}")], &[], "reg.test", port), Ok(200)));
+        assert!(matches!(status(&[], &[], "127.0.0.1", port), Ok(200)));
+    }
+
+    #[test]
+    fn a_redirect_out_of_tls_is_not_followed() {
+        let port = tls_server(2, "307 Elsewhere\r\nlocation: http://127.0.0.1:1/").port();
+        let error = status(&[], &[CA], "reg.test", port).unwrap_err();
+        assert!(matches!(error, Error::InsecureRedirection { .. }), "{error}");
+        let error = status(&["reg.test"], &[CA], "reg.test", port).unwrap_err();
+        assert!(matches!(error, Error::Transport { source: TransportError::Dial { .. }, .. }), "{error}");
+    }
 }

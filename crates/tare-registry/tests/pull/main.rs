@@ -11,7 +11,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tare_registry::{Basic, Client, ClientOptions, Credentials, Error, Retry};
+use tare_registry::{Basic, Client, ClientOptions, Credentials, Error, Retry, Timeouts, TransportError};
 use tare_spec::image::media_type::OCI_MANIFEST;
 use tare_spec::image::{Descriptor, MANIFEST_LIMIT};
 use tare_spec::{Digest, ErrorKind, Reference};
@@ -156,13 +156,13 @@ fn failures_are_told_in_dockers_words() {
         (
             "teapot",
             ErrorKind::Unavailable,
-            format!("Get \"http://{host}/v2/teapot/manifests/1\": received unexpected HTTP status: 418"),
+            format!("Get \"http://{host}/v2/teapot/manifests/1\": received unexpected HTTP status: 418 I'm a teapot"),
         ),
         (
             "broken",
             ErrorKind::Unavailable,
             format!(
-                "Get \"http://{host}/v2/broken/manifests/1\": received unexpected HTTP status: 500: unknown: disk full"
+                "Get \"http://{host}/v2/broken/manifests/1\": received unexpected HTTP status: 500 Internal Server Error: unknown: disk full"
             ),
         ),
     ] {
@@ -184,6 +184,16 @@ fn a_registry_that_is_down_is_told_at_once() {
     let error = anonymous().manifest(&Reference::parse(&format!("{address}/web")).unwrap()).unwrap_err();
     let expected = format!("Get \"https://{address}/v2/\": dial tcp {address}: connect: connection refused");
     assert_eq!((text(&error), error.kind()), (expected, ErrorKind::Unavailable));
+}
+
+#[test]
+fn a_silent_registry_is_given_up() {
+    // Connections are made by the kernel, and nobody takes them.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = Reference::parse(&format!("{}/web", listener.local_addr().unwrap())).unwrap();
+    let timeouts = Timeouts { connect: Duration::from_millis(50), read: Duration::from_millis(50) };
+    let error = Client::new(ClientOptions { timeouts, ..options() }).manifest(&reference).unwrap_err();
+    assert!(matches!(error, Error::Transport { source: TransportError::Stalled { .. }, .. }), "{error:?}");
 }
 
 #[test]
@@ -330,7 +340,10 @@ fn redirects_are_followed_without_credentials() {
     assert_eq!(blob(&client, &reference(&server, "moved"), b"content"), b"content");
     let other = Descriptor::new("x", digest(b"other"), 5);
     let error = blob_error(&client, &reference(&server, "web"), &other);
-    assert_eq!(text(&error), format!("Get \"{}\": received unexpected HTTP status: 401", storage.url("/closed")));
+    assert_eq!(
+        text(&error),
+        format!("Get \"{}\": received unexpected HTTP status: 401 Unauthorized", storage.url("/closed"))
+    );
     assert_eq!(storage.requests().len(), 2);
     assert!(storage.requests().iter().all(|request| request.header("authorization").is_none()));
     for name in ["circle", "file"] {
