@@ -25,6 +25,9 @@ const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
+const NEW_NEIGHBOUR: u16 = 28;
+/// Resolve the address as if a packet was to be sent there.
+const NTF_USE: u8 = 1;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u16 = 10;
@@ -220,33 +223,49 @@ pub(crate) fn create_pair(socket: &Socket, pair: &Pair<'_>) -> Result<()> {
     socket.send(&requests).map_err(|refused| Error::kernel(refused, pair.host_name))
 }
 
-/// Gives the container's end its address and route, and sets it and loopback up.
-pub(crate) fn configure_container(pair: &Pair<'_>, network: &Network) -> Result<()> {
-    inside(pair.namespace, |socket| {
-        let object = CONTAINER_INTERFACE;
-        let index = name_to_index(socket, object).map_err(|source| Error::Kernel {
-            action: "find interface",
-            object: object.into(),
-            source: source.into(),
-        })?;
+/// Gives the container's end its address and route, sets it and loopback up, and sees to it that packets pass.
+pub(crate) fn configure_container(socket: &Socket, pair: &Pair<'_>, network: &Network) -> Result<()> {
+    let object = CONTAINER_INTERFACE;
+    let refused = |refused| Error::kernel(refused, object);
+    let failed = |action| move |source: Errno| Error::Kernel { action, object: object.into(), source: source.into() };
+    let (inside, index) = inside(pair.namespace, |socket| {
+        let index = name_to_index(&socket, object).map_err(failed("find interface"))?;
         set_ipv6_sysctl(object)?;
-        // Tells the bridge and the neighbours at once where the address is now; they may remember a container
-        // that had it before.
-        set_sysctl(&format!("net/ipv4/conf/{object}/arp_notify"), "1")?;
-        let mut requests = Requests::new();
-        set_up(&mut requests, LOOPBACK);
-        add_address(&mut requests, index, pair.address, network.subnet);
-        set_up(&mut requests, index);
-        requests.message(NEW_ROUTE, CREATE | EXCL, "add default route", |m| {
-            // Main table (254), made at boot (3), global scope, unicast (1).
-            m.raw(&[AF_INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
-            // RTA_OIF, RTA_GATEWAY
-            m.number(4, index);
-            m.bytes(5, &network.gateway().octets());
-        });
-        requests.acknowledge();
-        socket.send(&requests).map_err(|refused| Error::kernel(refused, object))
-    })
+        Ok((socket, index))
+    })?;
+    let mut requests = Requests::new();
+    set_up(&mut requests, LOOPBACK);
+    add_address(&mut requests, index, pair.address, network.subnet);
+    set_up(&mut requests, index);
+    requests.message(NEW_ROUTE, CREATE | EXCL, "add default route", |m| {
+        // Main table (254), made at boot (3), global scope, unicast (1).
+        m.raw(&[AF_INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+        // RTA_OIF, RTA_GATEWAY
+        m.number(4, index);
+        m.bytes(5, &network.gateway().octets());
+    });
+    requests.acknowledge();
+    inside.send(&requests).map_err(refused)?;
+
+    // The host's end got its carrier just now, and with its first port so did the bridge. What the program's
+    // first packet would lose is a DNS question.
+    for interface in [pair.host_name, &network.interface] {
+        let action = "settle the carrier";
+        let failed = |source| Error::Kernel { action, object: interface.to_owned(), source };
+        socket.settle_carrier(interface).map_err(failed)?;
+    }
+    // Asks who has the gateway's address: the bridge learns where this MAC is now – it may remember the port of
+    // a container that had it before – and both sides know each other before the first packet.
+    let mut neighbour = Requests::new();
+    neighbour.message(NEW_NEIGHBOUR, CREATE, "find gateway", |m| {
+        let mut header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, NTF_USE, 0];
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        m.raw(&header);
+        // NDA_DST
+        m.bytes(1, &network.gateway().octets());
+    });
+    neighbour.acknowledge();
+    inside.send(&neighbour).map_err(refused)
 }
 
 /// Sets loopback up in a namespace.
@@ -263,10 +282,10 @@ fn set_up(requests: &mut Requests, index: u32) {
     requests.message(NEW_LINK, 0, "set interface up", |m| m.raw(&link_header(index, true)));
 }
 
-fn inside<T>(namespace: BorrowedFd<'_>, work: impl FnOnce(&Socket) -> Result<T>) -> Result<T> {
+fn inside<T>(namespace: BorrowedFd<'_>, work: impl FnOnce(Socket) -> Result<T>) -> Result<T> {
     let failed =
         |action| move |source| Error::Kernel { action, object: "the container's network namespace".into(), source };
-    network_namespace::within(namespace, || work(&Socket::route().map_err(failed("open netlink socket"))?))
+    network_namespace::within(namespace, || work(Socket::route().map_err(failed("open netlink socket"))?))
         .map_err(failed("enter"))?
 }
 

@@ -146,12 +146,14 @@ impl Networks {
         let namespace = attach.netns;
         let pair = Pair { host_name: &record.interface, bridge: &bridge, namespace, address, mtu };
         let connected = link::create_pair(&kernel.route, &pair)
-            .and_then(|()| link::configure_container(&pair, &network))
+            .and_then(|()| link::configure_container(&kernel.route, &pair, &network))
             .and_then(|()| firewall::publish(&kernel.netfilter, &self.table, address, &record.ports));
         if let Err(error) = connected {
             let error = self.name_holder_but(error, attach.container, &record.ports);
+            // A batch is all or nothing, and the element in the way of ours is not ours to remove.
+            let published = !matches!(error, Error::PortAllocated { .. });
             // Ignored: what could not be undone keeps its record for the next detach; the first error says more.
-            let _ = self.detach(attach.container);
+            let _ = self.take_back(&kernel, attach.container, &record, published);
             return Err(error);
         }
         Ok(Attached {
@@ -181,9 +183,19 @@ impl Networks {
                 return Err([Err(error), lease].into_iter().filter_map(std::result::Result::err).collect());
             }
         };
-        let record = &locked.record;
         let kernel = Kernel::open().map_err(|error| vec![error])?;
-        let ports = firewall::withdraw(&kernel.netfilter, &self.table, record.address, &record.ports);
+        self.take_back(&kernel, container, &locked.record, true)
+    }
+
+    fn take_back(
+        &self,
+        kernel: &Kernel,
+        container: &ContainerId,
+        record: &Record,
+        published: bool,
+    ) -> std::result::Result<(), Vec<Error>> {
+        let withdraw = || firewall::withdraw(&kernel.netfilter, &self.table, record.address, &record.ports);
+        let ports = if published { withdraw() } else { Ok(()) };
         // The address is free when nothing answers to it any more.
         let link = link::delete_pair(&kernel.route, &record.interface)
             .and_then(|()| self.leases.release(record.address, container));

@@ -15,7 +15,7 @@ use rustix::{
 };
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 /// `NLM_F_REQUEST`
@@ -246,6 +246,33 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Whether an interface has a carrier, after the kernel has acted upon the last change of it.
+    ///
+    /// A carrier that comes is noticed by a work queue, up to a second later; until then the interface sends
+    /// nothing and is no forwarding port of its bridge. `ETHTOOL_GLINK` (`SIOCETHTOOL`, `netdevice(7)`) does that
+    /// work at once (`linkwatch_sync_dev`); `RTM_GETLINK` does so since Linux 6.8 only.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`; a name that is too long is an invalid argument.
+    pub fn settle_carrier(&self, interface: &str) -> io::Result<bool> {
+        const ETHTOOL_GLINK: u32 = 0xa;
+        // struct ethtool_value: command, answer.
+        let mut value = [ETHTOOL_GLINK, 0];
+        let mut name: [libc::c_char; libc::IFNAMSIZ] = [0; libc::IFNAMSIZ];
+        if interface.len() >= name.len() {
+            return Err(Errno::INVAL.into());
+        }
+        for (to, from) in name.iter_mut().zip(interface.bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        let data = libc::__c_anonymous_ifr_ifru { ifru_data: value.as_mut_ptr().cast() };
+        let mut request = libc::ifreq { ifr_name: name, ifr_ifru: data };
+        // SAFETY: rustix has no ethtool ioctls. The kernel reads a whole ifreq, which ends with a pointer to two
+        // numbers, and writes the second of those; both live until the call returns, which keeps neither.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(value[1] != 0) }
     }
 
     fn transmit(&self, requests: &Requests) -> Result<(), Refused> {

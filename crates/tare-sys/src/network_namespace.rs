@@ -2,7 +2,7 @@
 
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, open},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 use std::{
     io,
@@ -16,6 +16,26 @@ use std::{
 pub fn current() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     Ok(open("/proc/thread-self/ns/net", flags, Mode::empty())?)
+}
+
+/// Makes an empty network namespace, which exists as long as the descriptor or a process inside of it. The
+/// calling thread stays where it is.
+///
+/// `int unshare(int flags)`, `unshare(2)`, Linux 2.6.24; needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// As `unshare(2)`.
+///
+/// # Panics
+/// As [`within`].
+pub fn create() -> io::Result<OwnedFd> {
+    let home = current()?;
+    within(home.as_fd(), || {
+        // SAFETY: rustix marks unshare unsafe because CLONE_FILES can take away descriptors that other code
+        // believes to own; with CLONE_NEWNET alone no descriptor, memory or other thread is affected.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+        current()
+    })?
 }
 
 /// Runs `work` with the calling thread inside of `namespace`; sockets opened there stay there.
