@@ -1,1 +1,14 @@
-//! tare-engine
+//! The engine: the only owner of records. It knows images, containers and networks, joins the store, the registry
+//! client, the runtime and the network, and leaves flags, text and HTTP to those above.
+
+pub mod container;
+pub mod engine;
+pub mod error;
+pub mod image;
+mod monitor;
+pub mod session;
+pub mod state;
+
+pub use engine::{Engine, Options};
+pub use error::{Error, Result};
+pub use monitor::{MONITOR_NAME, monitor_main};

@@ -1,0 +1,16 @@
+//! Containers: what is asked of them, how they are shown, and their life.
+
+mod create;
+pub mod exec;
+pub mod life;
+mod list;
+mod load;
+pub mod logs;
+pub(crate) mod oci;
+mod remove;
+pub mod spec;
+mod start;
+mod stop;
+pub mod view;
+
+pub(crate) use load::{Loaded, start_time};

@@ -1,0 +1,358 @@
+//! What can go wrong in the engine.
+//!
+//! Texts that clients of Docker parse are Docker's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use tare_runtime::monitor::protocol::Failure;
+use tare_spec::reference::InvalidReference;
+use tare_spec::{ContainerId, ErrorKind};
+
+/// Result of the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder of the engine could not be used.
+    #[error("{action} {path}")]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A record is not what this program writes.
+    #[error("{path} is damaged, or was written by another version of tare")]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// Where it stops making sense.
+        source: serde_json::Error,
+    },
+    /// The engine needs root.
+    #[error("tare needs root rights to make containers")]
+    NotRoot,
+    /// The name breaks the grammar.
+    #[error("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// Another container has the name.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: ContainerId,
+    },
+    /// Nothing has this name, id or prefix.
+    #[error("No such container: {name}")]
+    NoSuchContainer {
+        /// What was asked for.
+        name: String,
+    },
+    /// Several containers' ids begin with this.
+    #[error("Multiple IDs found with provided prefix: {prefix}")]
+    AmbiguousId {
+        /// What was asked for.
+        prefix: String,
+    },
+    /// No image has this name or id.
+    #[error("No such image: {name}")]
+    NoSuchImage {
+        /// What was asked for.
+        name: String,
+    },
+    /// The container must run for this.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// The container.
+        id: ContainerId,
+    },
+    /// The container runs and must not.
+    #[error(
+        "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+    )]
+    Running {
+        /// The container as it was named.
+        name: String,
+    },
+    /// Its processes outlived SIGKILL, or its monitor is stuck.
+    #[error("container {id}: still not ended {seconds} seconds after SIGKILL")]
+    Unkillable {
+        /// The container.
+        id: ContainerId,
+        /// How long it was waited for.
+        seconds: u32,
+    },
+    /// Neither image nor person names a program.
+    #[error("no command specified")]
+    NoCommand,
+    /// A parameter is wrong.
+    #[error("{message}")]
+    InvalidParameter {
+        /// What is wrong with which.
+        message: String,
+    },
+    /// A parameter is right and not supported here.
+    #[error("{message}")]
+    Unsupported {
+        /// What is not supported.
+        message: String,
+    },
+    /// An image cannot be removed because something refers to it.
+    #[error("conflict: unable to {action} ({means}) - {reason}")]
+    ImageInUse {
+        /// `remove repository reference "web"` or `delete 0123456789ab`.
+        action: String,
+        /// `must force` or `cannot be forced`.
+        means: &'static str,
+        /// Who refers to it.
+        reason: String,
+    },
+    /// What a monitor answered.
+    #[error("{}", .0.message)]
+    Monitor(Failure),
+    /// A monitor ended without an answer.
+    #[error("the monitor of container {id} ended without an answer: {detail}")]
+    MonitorLost {
+        /// The container.
+        id: ContainerId,
+        /// Its last words, or how it ended.
+        detail: String,
+    },
+    /// The connection to a monitor broke.
+    #[error("talk to the monitor of container {id}")]
+    Connection {
+        /// The container.
+        id: ContainerId,
+        /// How it broke.
+        source: io::Error,
+    },
+    /// The host port belongs to another container.
+    #[error("{source}")]
+    PortTaken {
+        /// The port that was asked for.
+        port: u16,
+        /// The container that publishes it, by name.
+        holder: Option<String>,
+        /// The network's error.
+        source: Box<tare_net::Error>,
+    },
+    /// A system call of the engine itself failed.
+    #[error("{action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The name of an image breaks the grammar.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
+    /// A document of an image is not what it must be.
+    #[error(transparent)]
+    Image(#[from] tare_spec::image::InvalidImage),
+    /// Of the store.
+    #[error(transparent)]
+    Store(#[from] tare_store::Error),
+    /// Of the registry client.
+    #[error(transparent)]
+    Registry(#[from] tare_registry::Error),
+    /// Of the network.
+    #[error(transparent)]
+    Network(#[from] tare_net::Error),
+    /// Of the runtime.
+    #[error(transparent)]
+    Runtime(#[from] tare_runtime::Error),
+    /// Of the built-in image's build.
+    #[error(transparent)]
+    Build(#[from] tare_build::Error),
+    /// The work failed and so did cleaning up after it.
+    #[error("{error}; cleaning up: {}", .cleaning.iter().map(text).collect::<Vec<_>>().join("; "))]
+    CleanUp {
+        /// What failed first.
+        error: Box<Error>,
+        /// What failed afterwards.
+        cleaning: Vec<Error>,
+    },
+}
+
+/// An error with all its causes, as one line.
+#[must_use]
+pub fn text(error: &(impl std::error::Error + ?Sized)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::InvalidParameter { message: message.into() }
+    }
+
+    /// Joins an error with those of the clean-up that followed it.
+    pub(crate) fn after(self, cleaning: Vec<Self>) -> Self {
+        if cleaning.is_empty() { self } else { Self::CleanUp { error: Box::new(self), cleaning } }
+    }
+
+    /// One error out of all that a clean-up met.
+    pub(crate) fn of_clean_up(mut errors: Vec<Self>) -> Result<()> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let first = errors.remove(0);
+        Err(first.after(errors))
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File { source, .. } | Self::System { source, .. } => io_kind(source),
+            Self::Record { .. } | Self::MonitorLost { .. } | Self::Unkillable { .. } => ErrorKind::Internal,
+            Self::Connection { .. } => ErrorKind::Unavailable,
+            Self::NotRoot => ErrorKind::Forbidden,
+            Self::InvalidName { .. } | Self::AmbiguousId { .. } | Self::NoCommand | Self::InvalidParameter { .. } => {
+                ErrorKind::InvalidParameter
+            }
+            Self::NameInUse { .. }
+            | Self::NotRunning { .. }
+            | Self::Running { .. }
+            | Self::ImageInUse { .. }
+            | Self::PortTaken { .. } => ErrorKind::Conflict,
+            Self::NoSuchContainer { .. } | Self::NoSuchImage { .. } => ErrorKind::NotFound,
+            Self::Unsupported { .. } => ErrorKind::NotImplemented,
+            Self::Monitor(failure) => failure.kind,
+            Self::Reference(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Network(error) => error.kind(),
+            Self::Runtime(error) => error.kind(),
+            Self::Build(error) => error.kind(),
+            Self::CleanUp { error, .. } => error.kind(),
+        }
+    }
+
+    /// What the person can do, as sentences or commands.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotRoot => Some("run it with sudo".into()),
+            Self::NameInUse { name, .. } => {
+                Some(format!("`tare rm -f {name}` removes that container; `--name` takes another name"))
+            }
+            Self::Running { name } => {
+                Some(format!("`tare stop {name}` ends it, `tare rm -f {name}` removes it at once"))
+            }
+            Self::NotRunning { id } => Some(format!("`tare start {}` starts it", id.short())),
+            Self::NoCommand => Some("name a command after the image: `tare run IMAGE COMMAND`".into()),
+            Self::PortTaken { port, holder: Some(name), .. } => Some(format!(
+                "container {name} publishes port {port}: stop it with `tare stop {name}`, or publish another port"
+            )),
+            Self::PortTaken { port, holder: None, .. } => Some(format!(
+                "`ss -ltnp sport = :{port}` shows the process that holds it; publish another port, or leave the host port out to get a free one"
+            )),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(no_space()),
+            Self::Monitor(failure) => failure.hint.clone(),
+            Self::Runtime(error) => runtime_hint(error),
+            Self::Store(error) => store_hint(error),
+            Self::CleanUp { error, .. } => error.hint(),
+            Self::File { .. }
+            | Self::Record { .. }
+            | Self::InvalidName { .. }
+            | Self::NoSuchContainer { .. }
+            | Self::AmbiguousId { .. }
+            | Self::NoSuchImage { .. }
+            | Self::Unkillable { .. }
+            | Self::InvalidParameter { .. }
+            | Self::Unsupported { .. }
+            | Self::ImageInUse { .. }
+            | Self::MonitorLost { .. }
+            | Self::Connection { .. }
+            | Self::System { .. }
+            | Self::Reference(_)
+            | Self::Image(_)
+            | Self::Registry(_)
+            | Self::Network(_)
+            | Self::Build(_) => None,
+        }
+    }
+
+    /// Where a container's program could not be executed: 127 (not found) or 126 (not executable).
+    #[must_use]
+    pub fn start_exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Monitor(failure) => failure.exit_code,
+            Self::Runtime(error) => Some(i32::from(error.exit_code())).filter(|code| *code != 125),
+            Self::CleanUp { error, .. } => error.start_exit_code(),
+            _ => None,
+        }
+    }
+
+    /// Everything a client of a monitor needs of this error.
+    pub(crate) fn to_failure(&self) -> Failure {
+        Failure { kind: self.kind(), message: text(self), hint: self.hint(), exit_code: self.start_exit_code() }
+    }
+}
+
+fn io_kind(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn no_space() -> String {
+    "`df -h` shows the full file system; `tare images` and `tare ps -a` show what can be removed with `tare rmi` and `tare rm`".into()
+}
+
+fn runtime_hint(error: &tare_runtime::Error) -> Option<String> {
+    use tare_runtime::{Error, NotExecutable};
+    match error {
+        Error::CommandNotFound { command } => Some(format!(
+            "the image has no program {command:?}; `--entrypoint` starts another one, and arguments follow the image's name"
+        )),
+        Error::NotExecutable { reason, .. } => Some(match reason {
+            NotExecutable::Permission => "in the Dockerfile, `RUN chmod +x` makes a file executable".into(),
+            NotExecutable::Format => {
+                "the file is for another processor than this machine's, or a script without `#!` in its first line"
+                    .into()
+            }
+            NotExecutable::MissingInterpreter { carriage_return: true, .. } => {
+                "the script has Windows line ends: convert it with `sed -i 's/\\r$//'`".into()
+            }
+            NotExecutable::MissingInterpreter { interpreter, .. } => format!(
+                "install {interpreter} in the image, or link the program statically (a glibc program does not run on a musl image)"
+            ),
+            NotExecutable::Other(_) => return None,
+        }),
+        Error::Step { source, .. } if source.0 == rustix::io::Errno::NOSPC.raw_os_error() => Some(no_space()),
+        _ => None,
+    }
+}
+
+fn store_hint(error: &tare_store::Error) -> Option<String> {
+    text(error).contains("No space left on device").then(no_space)
+}

@@ -1,0 +1,468 @@
+//! The role of the process that owns one container: it sets the container up, serves it, and takes it down.
+//!
+//! Started by [`crate::Engine::start`] as this same program under the name [`MONITOR_NAME`], with the two roots and the
+//! id as arguments, the starter's connection as standard input and `monitor.err` as standard error. Setting up runs
+//! forwards through: lock, log, socket, first process, network, files of /etc, state, exec. Each step is undone in
+//! reverse order when a later one fails, and all of them at the end.
+
+use crate::container::spec::NetworkMode;
+use crate::container::{Loaded, oci, start_time};
+use crate::engine::{Engine, Options};
+use crate::error::{Error, Result};
+use crate::state::file::{self, Durability};
+use crate::state::lock::{self, Lock, Taken};
+use crate::state::record::{ContainerState, Run, RunNetwork, Status};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use tare_net::{Attach, Attached};
+use tare_runtime::monitor::log::LogFile;
+use tare_runtime::monitor::protocol::{self, Connection, Exec};
+use tare_runtime::monitor::{Configuration, Executed, Supervisor};
+use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio};
+use tare_spec::port::PortMapping;
+use tare_spec::runtime::Spec;
+use tare_spec::{ContainerId, ExposedPort};
+
+/// `argv[0]` of monitor processes.
+pub const MONITOR_NAME: &str = "tare-monitor";
+
+/// Runs the monitor's role; `main` calls it before anything else when the program's name is [`MONITOR_NAME`].
+#[must_use]
+pub fn monitor_main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Its standard error is a file that `start` shows when no answer came.
+            eprintln!("{}", crate::error::text(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let starter = take_stdin()?;
+    // Signals of the terminal that started it are not meant for it.
+    rustix::process::setsid().map_err(|errno| Error::System { action: "start a session", source: errno.into() })?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let mut arguments = std::env::args_os().skip(1);
+    let mut next = || arguments.next().unwrap_or_default();
+    let (root, run_root, id) = (next(), next(), next());
+    let id = ContainerId::parse(&id.to_string_lossy()).map_err(|error| Error::invalid(error.to_string()))?;
+    let engine = Engine::open(Options { root: root.into(), run_root: run_root.into() })?;
+    Monitor::new(&engine, &id)?.serve(starter)
+}
+
+/// Takes the starter's connection from standard input and leaves /dev/null there.
+fn take_stdin() -> Result<Connection> {
+    let system = |action| move |errno: rustix::io::Errno| Error::System { action, source: errno.into() };
+    let connection: OwnedFd =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(system("take the starter's connection"))?;
+    let null = std::fs::File::open("/dev/null").map_err(Error::system("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(system("close standard input"))?;
+    Ok(Connection::from(connection))
+}
+
+struct Monitor<'a> {
+    engine: &'a Engine,
+    loaded: Loaded,
+    lock: Lock,
+}
+
+/// A container that runs, and what keeps it so.
+struct Live {
+    running: Running,
+    spec: Spec,
+    cgroup: tare_runtime::cgroup::Cgroup,
+    /// Sockets that hold the published ports of the host as long as they are open.
+    _ports: Vec<OwnedFd>,
+}
+
+impl<'a> Monitor<'a> {
+    fn new(engine: &'a Engine, id: &ContainerId) -> Result<Self> {
+        let paths = engine.paths.container(id);
+        let Taken::Held(lock) = lock::attempt(&paths.monitor_lock())? else {
+            return Err(Error::invalid(format!("container {id} has a monitor already")));
+        };
+        // The starter holds the container's lock; its records are read as they are.
+        Ok(Self { engine, loaded: engine.read(id)?, lock })
+    }
+
+    fn serve(mut self, starter: Connection) -> Result<()> {
+        let paths = &self.loaded.paths;
+        // A socket of a monitor that was killed.
+        let _ = std::fs::remove_file(paths.monitor_socket());
+        let socket_failed = |source| Error::file("listen on", &paths.monitor_socket(), source);
+        let listener = protocol::listen(&paths.monitor_socket()).map_err(socket_failed)?;
+        let log = LogFile::open(&paths.log()).map_err(|source| Error::file("open", &paths.log(), source))?;
+        let mut supervisor =
+            Supervisor::new(listener, Some(starter), log).map_err(Error::system("prepare the monitor's loop"))?;
+        let live = match self.start(&mut supervisor) {
+            Ok(live) => live,
+            Err(error) => {
+                let error = self.undo_start(error);
+                supervisor.failed(&error.to_failure());
+                return Ok(());
+            }
+        };
+        supervisor.started(live.running.pid);
+        let mut executor = |exec, descriptors| execute(&live, exec, descriptors).map_err(|error| error.to_failure());
+        let served = supervisor.run(live.running.pidfd.as_fd(), &mut executor);
+        if let Err(error) = &served {
+            // Without its loop nobody reads the container's output: it ends with the monitor, and is seen to end.
+            eprintln!("serve the container: {error}");
+            live.cgroup.kill_all()?;
+        }
+        let (code, result) = self.end(live);
+        supervisor.finish(code).map_err(Error::system("tell clients of the end"))?;
+        result
+    }
+
+    /// From records to a running container.
+    fn start(&mut self, supervisor: &mut Supervisor) -> Result<Live> {
+        let (engine, record, paths) = (self.engine, &self.loaded.record, &self.loaded.paths);
+        for (path, content) in [
+            (paths.hostname(), format!("{}\n", record.hostname)),
+            (paths.hosts(), String::new()),
+            (paths.resolv_conf(), resolv_conf(&record.spec.dns)?),
+        ] {
+            write_in_place(&path, &content)?;
+        }
+        make_bind_sources(&self.loaded)?;
+        let mut lower = engine.store()?.layers().lower_dirs(&record.layers)?;
+        if lower.is_empty() {
+            // An image without layers: overlayfs wants a lower directory, and an empty one is what the image has.
+            let empty = paths.directory.join("empty");
+            file::make_directory(&empty)?;
+            lower.push(empty);
+        }
+        let spec = oci::configuration(record, paths);
+        let (stdio, streams) = standard_streams(&self.loaded)?;
+        let request = CreateRequest {
+            id: &record.id,
+            spec: &spec,
+            root: RootFilesystem::Overlay {
+                lower,
+                upper: paths.upper(),
+                work: paths.work(),
+                volatile: record.spec.auto_remove,
+            },
+            stdio,
+            user: Some(record.user.as_str()).filter(|user| !user.is_empty()),
+        };
+        let created = tare_runtime::create(request)?;
+        let attached = self.attach_network(&created)?;
+        write_in_place(&paths.hosts(), &hosts(&self.loaded, attached.as_ref()))?;
+        // The streams of the first process; a terminal comes with the start, as it belongs to the container.
+        if !record.spec.terminal {
+            supervisor.adopt(streams).map_err(Error::system("take the container's streams"))?;
+        }
+        let cgroup = created.cgroup().clone();
+        let (pid, started) = (created.pid(), jiff::Timestamp::now());
+        let ports = attached.as_ref().map(|attached| attached.ports.clone()).unwrap_or_default();
+        let run = Run {
+            boot_id: engine.boot_id()?.to_owned(),
+            pid,
+            pid_start: start_time(pid).unwrap_or_default(),
+            monitor_pid: rustix::process::getpid().as_raw_pid(),
+            network: attached.as_ref().map(|attached| RunNetwork {
+                address: attached.address,
+                prefix_len: attached.prefix_len,
+                gateway: attached.gateway,
+                mac: attached.mac.clone(),
+            }),
+            ports,
+            monitored: false,
+        };
+        let state = ContainerState {
+            status: Status::Running,
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            started: Some(started),
+            finished: None,
+            run: Some(run),
+            ..self.loaded.state.clone()
+        };
+        file::write_json(&paths.state(), &state, Durability::Volatile)?;
+        let mut running = created.start()?;
+        if record.spec.terminal {
+            let streams = Configuration { terminal: running.console.take(), ..Configuration::default() };
+            supervisor.adopt(streams).map_err(Error::system("take the container's terminal"))?;
+        }
+        self.loaded.state = state;
+        let reservations = attached.map(|attached| attached.reservations).unwrap_or_default();
+        Ok(Live { running, spec, cgroup, _ports: reservations })
+    }
+
+    fn attach_network(&self, created: &Created) -> Result<Option<Attached>> {
+        let record = &self.loaded.record;
+        match record.spec.network {
+            NetworkMode::Host => Ok(None),
+            NetworkMode::None => {
+                self.engine.networks()?.loopback_up(created.network_namespace()?.as_fd())?;
+                Ok(None)
+            }
+            NetworkMode::Bridge => {
+                let netns = created.network_namespace()?;
+                let ports = ports(&self.loaded);
+                let attach = Attach { container: &record.id, netns: netns.as_fd(), ports: &ports };
+                let attached = self.engine.networks()?.attach(&attach).map_err(|error| self.explain(error))?;
+                Ok(Some(attached))
+            }
+        }
+    }
+
+    /// Finds out the name of the container that holds a port.
+    fn explain(&self, error: tare_net::Error) -> Error {
+        let (port, holder) = match &error {
+            tare_net::Error::PortAllocated { port, holder, .. } => (*port, holder.clone()),
+            tare_net::Error::PortInUse { port, .. } => (*port, None),
+            _ => return error.into(),
+        };
+        let name = holder.and_then(|id| self.engine.read(&id).ok()).map(|loaded| loaded.record.name);
+        Error::PortTaken { port, holder: name, source: Box::new(error) }
+    }
+
+    /// Takes back what a failed start did, and records why it failed.
+    fn undo_start(&mut self, error: Error) -> Error {
+        let mut cleaning = Vec::new();
+        cleaning.extend(self.engine.tear_down(&self.loaded.record.id).err());
+        if self.loaded.record.spec.auto_remove {
+            cleaning.extend(self.engine.remove_files(&self.loaded.record, &self.loaded.paths).err());
+            return error.after(cleaning);
+        }
+        let state = ContainerState {
+            exit_code: error.start_exit_code().unwrap_or(128),
+            error: crate::error::text(&error),
+            run: None,
+            ..self.loaded.state.clone()
+        };
+        cleaning.extend(file::write_json(&self.loaded.paths.state(), &state, self.durability()).err());
+        // It may not have been made yet.
+        let _ = std::fs::remove_file(self.loaded.paths.monitor_socket());
+        error.after(cleaning)
+    }
+
+    fn durability(&self) -> Durability {
+        if self.loaded.record.spec.auto_remove { Durability::Volatile } else { Durability::Durable }
+    }
+
+    /// Reaps the container and takes it down; returns its exit code and how that went.
+    fn end(self, live: Live) -> (i32, Result<()>) {
+        let code = match live.running.wait() {
+            Ok(exit @ (Exit::Code(_) | Exit::Signal(_))) => i32::from(exit.code()),
+            Err(error) => {
+                eprintln!("{}", crate::error::text(&error));
+                255
+            }
+        };
+        let oom_killed = live.cgroup.stats().oom_kills.is_some_and(|kills| kills > 0);
+        let Live { _ports, .. } = live;
+        drop(_ports);
+        let (record, paths) = (&self.loaded.record, &self.loaded.paths);
+        let mut errors = Vec::new();
+        errors.extend(self.engine.tear_down(&record.id).err());
+        // From here on nobody new connects; who is connected is told at the end.
+        errors.extend(
+            std::fs::remove_file(paths.monitor_socket())
+                .map_err(|source| Error::file("remove", &paths.monitor_socket(), source))
+                .err(),
+        );
+        if record.spec.auto_remove {
+            errors.extend(self.engine.remove_files(record, paths).err());
+        } else {
+            let state = ContainerState {
+                status: Status::Stopped,
+                exit_code: code,
+                oom_killed,
+                finished: Some(jiff::Timestamp::now()),
+                run: None,
+                ..self.loaded.state.clone()
+            };
+            errors.extend(file::write_json(&paths.state(), &state, self.durability()).err());
+        }
+        drop(self.lock);
+        (code, Error::of_clean_up(errors))
+    }
+}
+
+/// The process's standard streams, and the monitor's sides of them.
+fn standard_streams(loaded: &Loaded) -> Result<(Stdio, Configuration)> {
+    let spec = &loaded.record.spec;
+    if spec.terminal {
+        let (rows, columns) = spec.console_size.unwrap_or_default();
+        return Ok((Stdio::Terminal { rows, columns }, Configuration::default()));
+    }
+    let pipe = || std::io::pipe().map_err(Error::system("make a pipe"));
+    let (stdout_reader, stdout) = pipe()?;
+    let (stderr_reader, stderr) = pipe()?;
+    let (stdin, stdin_writer) = if spec.open_stdin {
+        let (reader, writer) = pipe()?;
+        (Some(OwnedFd::from(reader)), Some(OwnedFd::from(writer)))
+    } else {
+        (None, None)
+    };
+    let stdio = Stdio::Pipes { stdin, stdout: stdout.into(), stderr: stderr.into() };
+    let ours = Configuration {
+        stdin: stdin_writer,
+        stdout: Some(stdout_reader.into()),
+        stderr: Some(stderr_reader.into()),
+        terminal: None,
+        // As Docker's StdinOnce: who started it attached owns its input; with -d -i it stays open for who comes later.
+        stdin_once: spec.attach.stdin,
+    };
+    Ok((stdio, ours))
+}
+
+/// Runs a further process for a client.
+fn execute(live: &Live, exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Executed> {
+    let mut descriptors = descriptors.into_iter();
+    let null = || {
+        let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+        file.map(OwnedFd::from).map_err(Error::system("open /dev/null"))
+    };
+    let stdio = if exec.process.terminal {
+        let (rows, columns) = exec.size.unwrap_or_default();
+        Stdio::Terminal { rows, columns }
+    } else {
+        let mut take = |wanted: bool| if wanted { descriptors.next() } else { None };
+        let (stdin, stdout, stderr) = (take(exec.streams.stdin), take(exec.streams.stdout), take(exec.streams.stderr));
+        Stdio::Pipes { stdin, stdout: stdout.map_or_else(null, Ok)?, stderr: stderr.map_or_else(null, Ok)? }
+    };
+    let seccomp = live.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let request = ExecRequest {
+        init: live.running.pidfd.as_fd(),
+        cgroup: &live.cgroup,
+        process: &exec.process,
+        seccomp,
+        user: exec.user.as_deref().filter(|user| !user.is_empty()),
+        stdio,
+    };
+    let running = tare_runtime::exec(request)?;
+    Ok(Executed { pid: running.pid, pidfd: running.pidfd, terminal: running.console })
+}
+
+/// The published ports: those asked for, and with `-P` every exposed one that is not among them.
+fn ports(loaded: &Loaded) -> Vec<PortMapping> {
+    let spec = &loaded.record.spec;
+    let mut ports = spec.ports.clone();
+    if spec.publish_all {
+        for exposed in loaded.record.exposed.iter().filter_map(|text| ExposedPort::parse(text).ok()).flatten() {
+            let published =
+                |port: &PortMapping| port.container_port == exposed.port && port.protocol == exposed.protocol;
+            if !ports.iter().any(published) {
+                ports.push(PortMapping {
+                    host_ip: None,
+                    host_port: None,
+                    host_port_end: None,
+                    container_port: exposed.port,
+                    protocol: exposed.protocol,
+                });
+            }
+        }
+    }
+    ports
+}
+
+/// Makes the folders that `-v` names and the host does not have, as Docker does.
+fn make_bind_sources(loaded: &Loaded) -> Result<()> {
+    for bind in loaded.record.spec.binds.iter().filter(|bind| bind.create_source) {
+        let path = Path::new(&bind.source);
+        if !path.exists() {
+            std::fs::create_dir_all(path).map_err(|source| Error::file("create", path, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file whose inode the container may have mounted: it is not replaced.
+fn write_in_place(path: &Path, content: &str) -> Result<()> {
+    use std::io::Write;
+    let written = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(content.as_bytes()));
+    written.map_err(|source| Error::file("write", path, source))
+}
+
+/// /etc/hosts, in Docker's layout.
+fn hosts(loaded: &Loaded, attached: Option<&Attached>) -> String {
+    let record = &loaded.record;
+    if record.spec.network == NetworkMode::Host {
+        let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".into());
+        extra_hosts(&mut text, &record.spec.extra_hosts, None);
+        return text;
+    }
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    extra_hosts(&mut text, &record.spec.extra_hosts, attached.map(|attached| attached.gateway.to_string()));
+    if let Some(attached) = attached {
+        text.push_str(&format!("{}\t{}\n", attached.address, record.hostname));
+    }
+    text
+}
+
+/// `--add-host name:address`; the address `host-gateway` is the host as the container sees it.
+fn extra_hosts(text: &mut String, extra: &[String], gateway: Option<String>) {
+    for line in extra {
+        let Some((name, address)) = line.split_once([':', '=']) else { continue };
+        let address = match (address, &gateway) {
+            ("host-gateway", Some(gateway)) => gateway.as_str(),
+            ("host-gateway", None) => "127.0.0.1",
+            (address, _) => address,
+        };
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+}
+
+/// /etc/resolv.conf: the host's without name servers on its own loopback, which is another one in the container.
+fn resolv_conf(dns: &[String]) -> Result<String> {
+    let read = |path: &str| file::read_text(Path::new(path)).map(Option::unwrap_or_default);
+    let of_host = read("/etc/resolv.conf")?;
+    let keeps = |line: &&str| {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("nameserver"), Some(address)) => {
+                dns.is_empty() && !address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            _ => true,
+        }
+    };
+    let filtered = |text: &str| text.lines().filter(keeps).map(|line| format!("{line}\n")).collect::<String>();
+    let mut text = filtered(&of_host);
+    let has_server = |text: &str| text.lines().any(|line| line.starts_with("nameserver"));
+    if dns.is_empty() && !has_server(&text) {
+        // systemd-resolved keeps the real servers in a file of its own.
+        text = filtered(&read("/run/systemd/resolve/resolv.conf")?);
+    }
+    for server in dns {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_hosts_know_the_gateway() {
+        let mut text = String::new();
+        let extra = ["db:10.0.0.5".to_owned(), "host.docker.internal:host-gateway".to_owned()];
+        extra_hosts(&mut text, &extra, Some("172.17.0.1".into()));
+        assert_eq!(text, "10.0.0.5\tdb\n172.17.0.1\thost.docker.internal\n");
+    }
+
+    #[test]
+    fn failures_carry_all_causes() {
+        let error = Error::file("open", Path::new("/x"), std::io::Error::from_raw_os_error(13));
+        let failure = error.to_failure();
+        assert_eq!(failure.message, "open /x: Permission denied (os error 13)");
+    }
+}

@@ -1,0 +1,162 @@
+//! Names of containers: one file a name whose content is the id, claimed by link(2), which fails when the name exists.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::state::file::{self, Durability};
+use crate::state::lock::{self, Taken};
+use std::io::ErrorKind;
+use tare_spec::ContainerId;
+
+/// Whether a name fits Docker's grammar `[a-zA-Z0-9][a-zA-Z0-9_.-]+`; so it is safe as a file name.
+pub(crate) fn is_valid(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() >= 2
+        && name.len() <= 250
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Claims a name for a container whose lock the caller holds.
+pub(crate) fn claim(engine: &Engine, name: &str, id: &ContainerId, durability: Durability) -> Result<()> {
+    let names = engine.paths.names();
+    let path = names.join(name);
+    let temporary = engine.paths.container(id).directory.join("name.new");
+    std::fs::write(&temporary, id.as_str()).map_err(|source| Error::file("write", &temporary, source))?;
+    let claimed = loop {
+        match std::fs::hard_link(&temporary, &path) {
+            Ok(()) => break Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(source) => break Err(Error::file("link", &path, source)),
+        }
+        match holder(engine, name) {
+            Ok(None) => {}
+            Ok(Some(holder)) if is_stale(engine, &holder)? => {
+                // Two may find it stale and remove it; the link decides between them.
+                let _ = std::fs::remove_file(&path);
+            }
+            Ok(Some(holder)) => break Err(Error::NameInUse { name: name.to_owned(), holder }),
+            Err(error) => break Err(error),
+        }
+    };
+    std::fs::remove_file(&temporary).map_err(|source| Error::file("remove", &temporary, source))?;
+    claimed?;
+    if durability == Durability::Durable { file::sync_directory(&names) } else { Ok(()) }
+}
+
+/// The container that has this name.
+pub(crate) fn holder(engine: &Engine, name: &str) -> Result<Option<ContainerId>> {
+    if !is_valid(name) {
+        return Ok(None);
+    }
+    Ok(file::read_text(&engine.paths.names().join(name))?.and_then(|text| ContainerId::parse(text.trim()).ok()))
+}
+
+/// Gives a name back, if this container has it.
+pub(crate) fn release(engine: &Engine, name: &str, id: &ContainerId) -> Result<()> {
+    if holder(engine, name)?.as_ref() != Some(id) {
+        return Ok(());
+    }
+    let path = engine.paths.names().join(name);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("remove", &path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the container was left half made, or half removed, by a process that is gone.
+fn is_stale(engine: &Engine, id: &ContainerId) -> Result<bool> {
+    let paths = engine.paths.container(id);
+    if paths.record().exists() {
+        return Ok(false);
+    }
+    Ok(!matches!(lock::attempt(&paths.lock())?, Taken::Busy))
+}
+
+/// A name nobody gave: an adjective and a person who weighed, measured, counted or packed things. From the second
+/// attempt on with a number, so that many containers do not run out of names.
+pub(crate) fn generate(random: u64, attempt: u32) -> String {
+    const ADJECTIVES: [&str; 48] = [
+        "able", "agile", "airy", "ample", "apt", "bold", "brave", "bright", "brisk", "calm", "clear", "crisp", "deft",
+        "eager", "early", "easy", "exact", "fair", "fine", "firm", "fleet", "frank", "fresh", "gentle", "glad", "keen",
+        "kind", "light", "lively", "lucid", "mellow", "merry", "mild", "neat", "nimble", "noble", "plain", "prime",
+        "proud", "quick", "quiet", "rapid", "ready", "sharp", "smooth", "steady", "swift", "warm",
+    ];
+    const PEOPLE: [&str; 48] = [
+        "ampere",
+        "archimedes",
+        "avogadro",
+        "babbage",
+        "bernoulli",
+        "blackwell",
+        "bohr",
+        "boole",
+        "brahe",
+        "cavendish",
+        "celsius",
+        "coulomb",
+        "curie",
+        "dalton",
+        "dijkstra",
+        "euler",
+        "faraday",
+        "fermi",
+        "galileo",
+        "gauss",
+        "hamilton",
+        "henry",
+        "hertz",
+        "hooke",
+        "hopper",
+        "hypatia",
+        "joule",
+        "kelvin",
+        "kepler",
+        "lavoisier",
+        "liskov",
+        "lovelace",
+        "maxwell",
+        "mclean",
+        "meitner",
+        "mendeleev",
+        "newton",
+        "noether",
+        "ohm",
+        "pascal",
+        "planck",
+        "ritchie",
+        "roberval",
+        "shannon",
+        "siemens",
+        "thompson",
+        "turing",
+        "volta",
+    ];
+    let adjective = ADJECTIVES[(random % 48) as usize];
+    let person = PEOPLE[(random / 48 % 48) as usize];
+    match attempt {
+        0 => format!("{adjective}_{person}"),
+        _ => format!("{adjective}_{person}{}", random / (48 * 48) % 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_dockers_grammar() {
+        for name in ["web", "a1", "My_app.v2-x", "0x"] {
+            assert!(is_valid(name), "{name}");
+        }
+        for name in ["", "a", "-web", ".web", "we b", "web/x", "../web", "wéb", "web\n", &"a".repeat(251)] {
+            assert!(!is_valid(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn generated_names_are_valid() {
+        for random in [0, 1, 47, 48, 2303, 2304, u64::MAX] {
+            assert!(is_valid(&generate(random, 0)) && is_valid(&generate(random, 1)), "{random}");
+        }
+    }
+}
