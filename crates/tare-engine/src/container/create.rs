@@ -56,10 +56,11 @@ impl Engine {
             }
             None => {
                 let seed = u64::from_ne_bytes(name_bytes.try_into().expect("8 bytes are left"));
-                for attempt in 0.. {
+                let mut attempt = 0;
+                loop {
                     record.name = names::generate(seed.wrapping_add(u64::from(attempt) << 20), attempt);
                     match self.write(&record) {
-                        Err(Error::NameInUse { .. }) => {}
+                        Err(Error::NameInUse { .. }) => attempt += 1,
                         written => break written?,
                     }
                 }
