@@ -277,6 +277,8 @@ pub(crate) fn access_denied(reference: &Reference, source: Option<RegistryMessag
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>, error: Option<&str>) -> Challenge {
         let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -331,5 +333,39 @@ mod tests {
             let found = session.realm(realm, &transport).ok().map(|realm| session.may_have_password(&realm));
             assert_eq!(found, allowed, "{base} names {realm}");
         }
+    }
+
+    #[test]
+    fn a_token_server_in_clear_text_sees_the_password_of_a_local_registry_only() {
+        struct Password;
+        impl Credentials for Password {
+            fn for_registry(&self, _registry: &str) -> Result<Option<Basic>, Error> {
+                Ok(Some(Basic { username: "user".to_owned(), password: "secret".to_owned() }))
+            }
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let realm = format!("http://{}/token", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let serve = |stream: std::io::Result<TcpStream>| {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let request: Vec<String> = lines.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+                let body = r#"{"token":"good"}"#;
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+                    .unwrap();
+                request.join(" ").to_lowercase()
+            };
+            listener.incoming().take(2).map(serve).collect::<Vec<_>>()
+        });
+        let transport = Transport::new("t".to_owned(), vec!["plain.io".to_owned()], <_>::default(), <_>::default());
+        let reference = Reference::parse("plain.io/web").unwrap();
+        for base in ["http://plain.io/v2/", "http://127.0.0.1:5000/v2/"] {
+            let session = Session::new("plain.io", Url::parse(base).unwrap(), Some(bearer(&realm, None, None, None)));
+            let header = session.authorization(&reference, &transport, &Password).unwrap();
+            assert_eq!(header.as_deref(), Some("Bearer good"));
+        }
+        let requests = server.join().unwrap();
+        let shown: Vec<bool> = requests.iter().map(|request| request.contains("authorization: basic")).collect();
+        assert_eq!(shown, [false, true]);
     }
 }

@@ -357,6 +357,7 @@ fn other_bytes_than_asked_for_are_refused() {
     let server = Server::start(|request| match request.path.as_str() {
         "/v2/" => Response::new(200, "{}"),
         "/v2/lie/manifests/latest" => manifest().header("docker-content-digest", digest(b"other").as_str()),
+        path if path.starts_with("/v2/open/") => Response::new(200, "evil").open_ended(),
         _ => Response::new(200, "evil").header("content-type", OCI_MANIFEST),
     });
     let client = anonymous();
@@ -372,6 +373,8 @@ fn other_bytes_than_asked_for_are_refused() {
         let error = blob_error(&client, &reference(&server, "web"), &Descriptor::new("x", digest(b"evil"), size));
         assert!(matches!(error, Error::BlobSize { actual: 4, .. }), "{error}");
     }
+    let error = blob_error(&client, &reference(&server, "open"), &Descriptor::new("x", digest(b"evi"), 3));
+    assert!(matches!(error, Error::BlobSize { actual: 4, .. }), "{error}");
 }
 
 #[test]
@@ -379,9 +382,12 @@ fn oversize_documents_are_not_taken() {
     let server = Server::start(|request| match request.path.as_str() {
         "/v2/" => Response::new(200, "{}"),
         "/v2/announced/manifests/latest" => manifest().announcing(1 << 40),
+        "/v2/open/manifests/latest" => {
+            Response::new(200, vec![b' '; usize::try_from(MANIFEST_LIMIT).unwrap() + 1]).open_ended()
+        }
         _ => Response::new(200, vec![b' '; usize::try_from(MANIFEST_LIMIT).unwrap() + 1]),
     });
-    for name in ["announced", "large"] {
+    for name in ["announced", "open", "large"] {
         let error = anonymous().manifest(&reference(&server, name)).unwrap_err();
         assert!(matches!(error, Error::TooLarge { limit: MANIFEST_LIMIT, .. }), "{error}");
     }

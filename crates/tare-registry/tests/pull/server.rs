@@ -31,15 +31,23 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     /// The announced length, if another than the body's.
     pub(crate) length: Option<usize>,
+    /// Whether the end of the connection is the end of the body.
+    pub(crate) open_ended: bool,
 }
 
 impl Response {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), length: None }
+        Self { status, headers: Vec::new(), body: body.into(), length: None, open_ended: false }
     }
 
     pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Announces no length.
+    pub(crate) fn open_ended(mut self) -> Self {
+        self.open_ended = true;
         self
     }
 
@@ -134,13 +142,16 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Response, seen: &Mutex<
         let response = answer(&request);
         seen.lock().unwrap().push(request);
         let length = response.length.unwrap_or(response.body.len());
-        write!(writer, "HTTP/1.1 {} Scripted\r\ncontent-length: {length}\r\n", response.status)?;
+        write!(writer, "HTTP/1.1 {} Scripted\r\n", response.status)?;
+        if !response.open_ended {
+            write!(writer, "content-length: {length}\r\n")?;
+        }
         for (name, value) in &response.headers {
             write!(writer, "{name}: {value}\r\n")?;
         }
         writer.write_all(b"\r\n")?;
         writer.write_all(&response.body)?;
-        if length != response.body.len() {
+        if response.open_ended || length != response.body.len() {
             break;
         }
     }
