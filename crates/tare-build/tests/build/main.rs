@@ -1,0 +1,7 @@
+//! Dockerfiles to plans and to images.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
+mod golden;
+mod hello;
+mod images;
