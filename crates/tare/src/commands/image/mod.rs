@@ -1,0 +1,7 @@
+//! Commands for images.
+
+pub(crate) mod inspect;
+pub(crate) mod ls;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod tag;

@@ -1,0 +1,5 @@
+//! The commands: one file a verb, with its flags and what it does.
+
+pub(crate) mod container;
+pub(crate) mod image;
+pub(crate) mod system;
