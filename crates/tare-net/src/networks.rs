@@ -22,6 +22,7 @@ use std::{
         unix::fs::DirBuilderExt,
     },
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tare_spec::{ContainerId, PortMapping, Protocol};
 use tare_sys::{netlink::Socket, network_namespace};
@@ -59,7 +60,8 @@ pub struct Attached {
     pub reservations: Vec<OwnedFd>,
 }
 
-/// The networks of one root on the host whose network namespace the caller is in.
+/// The networks of one root, on the host whose network namespace the thread is in that first uses this handle.
+/// A handle does one thing at a time; handles and processes do not wait for each other.
 #[derive(Debug)]
 pub struct Networks {
     /// `ROOT/networks/bridge.json`
@@ -70,15 +72,26 @@ pub struct Networks {
     records: Records,
     interface: String,
     table: String,
+    kernel: Mutex<Option<Kernel>>,
 }
 
-/// The netlink sockets of one operation.
+/// The netlink sockets of a handle. They are kept: the kernel answers the close of a netfilter socket only when
+/// everything that was deleted before has been freed (10 ms).
+#[derive(Debug)]
 struct Kernel {
     route: Socket,
     netfilter: Socket,
 }
 
 impl Kernel {
+    /// The sockets, opened at their first use.
+    fn of(slot: &mut Option<Self>) -> Result<&Self> {
+        match slot {
+            Some(kernel) => Ok(kernel),
+            None => Ok(slot.insert(Self::open()?)),
+        }
+    }
+
     fn open() -> Result<Self> {
         let failed = |source| Error::Kernel { action: "open netlink socket", object: "the host".into(), source };
         Ok(Self { route: Socket::route().map_err(failed)?, netfilter: Socket::netfilter().map_err(failed)? })
@@ -108,6 +121,7 @@ impl Networks {
             records: Records(records),
             interface,
             table,
+            kernel: Mutex::new(None),
         })
     }
 
@@ -130,9 +144,10 @@ impl Networks {
     pub fn attach(&self, attach: &Attach<'_>) -> Result<Attached> {
         let plan = port::plan(attach.ports)?;
         let _no_removal = self.lock(FlockOperation::LockShared)?;
-        let kernel = Kernel::open()?;
+        let mut sockets = self.sockets();
+        let kernel = Kernel::of(&mut sockets)?;
         let (ports, reservations) = port::reserve(&plan).map_err(|error| self.name_holder(error))?;
-        let (network, bridge) = self.ensure(&kernel)?;
+        let (network, bridge) = self.ensure(kernel)?;
         let mtu = link::outside_mtu(&kernel.route)?;
         let interface = interface_name(attach.container)?;
 
@@ -151,9 +166,12 @@ impl Networks {
         if let Err(error) = connected {
             let error = self.name_holder_but(error, attach.container, &record.ports);
             // A batch is all or nothing, and the element in the way of ours is not ours to remove.
-            let published = !matches!(error, Error::PortAllocated { .. });
-            // Ignored: what could not be undone keeps its record for the next detach; the first error says more.
-            let _ = self.take_back(&kernel, attach.container, &record, published);
+            let ports: &[_] = if matches!(error, Error::PortAllocated { .. }) { &[] } else { &record.ports };
+            // Its namespace lives on, so the pair is deleted here. Ignored: what could not be undone keeps its
+            // record for the next detach; the first error says more.
+            let withdrawn = firewall::withdraw(&kernel.netfilter, &self.table, address, ports);
+            let _ =
+                self.give_back(attach.container, &record, withdrawn, link::delete(&kernel.route, &record.interface));
             return Err(error);
         }
         Ok(Attached {
@@ -170,7 +188,8 @@ impl Networks {
     /// Takes back whatever a container got: ports, interface, address. From records only, so also after its
     /// monitor crashed. Idempotent; it carries on after a failure, and what failed can be tried again.
     ///
-    /// Does not wait for an interface whose namespace is gone; the kernel removes it within some 30 ms.
+    /// For a container that has ended: its interface is cut off at once, and the kernel removes it together with
+    /// the namespace some 30 ms later, or when the last one who still uses that lets go.
     ///
     /// # Errors
     /// Everything that went wrong.
@@ -183,23 +202,24 @@ impl Networks {
                 return Err([Err(error), lease].into_iter().filter_map(std::result::Result::err).collect());
             }
         };
-        let kernel = Kernel::open().map_err(|error| vec![error])?;
-        self.take_back(&kernel, container, &locked.record, true)
+        let mut sockets = self.sockets();
+        let kernel = Kernel::of(&mut sockets).map_err(|error| vec![error])?;
+        let record = &locked.record;
+        let withdrawn = firewall::withdraw(&kernel.netfilter, &self.table, record.address, &record.ports);
+        self.give_back(container, record, withdrawn, link::isolate_pair(&kernel.route, &record.interface))
     }
 
-    fn take_back(
+    /// The rest, after ports and interface were taken back or not. Keeps what a further try needs.
+    fn give_back(
         &self,
-        kernel: &Kernel,
         container: &ContainerId,
         record: &Record,
-        published: bool,
+        ports: Result<()>,
+        interface: Result<()>,
     ) -> std::result::Result<(), Vec<Error>> {
-        let withdraw = || firewall::withdraw(&kernel.netfilter, &self.table, record.address, &record.ports);
-        let ports = if published { withdraw() } else { Ok(()) };
         // The address is free when nothing answers to it any more.
-        let link = link::delete_pair(&kernel.route, &record.interface)
-            .and_then(|()| self.leases.release(record.address, container));
-        let mut errors: Vec<Error> = [ports, link].into_iter().filter_map(std::result::Result::err).collect();
+        let address = interface.and_then(|()| self.leases.release(record.address, container));
+        let mut errors: Vec<Error> = [ports, address].into_iter().filter_map(std::result::Result::err).collect();
         if errors.is_empty() {
             errors.extend(self.records.remove(container).err());
         }
@@ -238,7 +258,8 @@ impl Networks {
         if containers != 0 {
             return Err(vec![Error::NetworkInUse { network: DEFAULT_NETWORK.into(), containers }]);
         }
-        let kernel = Kernel::open().map_err(one)?;
+        let mut sockets = self.sockets();
+        let kernel = Kernel::of(&mut sockets).map_err(one)?;
         let bridge = link::bridge(&kernel.route, &self.interface);
         let steps = [
             firewall::remove(&kernel.netfilter, &self.table),
@@ -308,6 +329,11 @@ impl Networks {
     fn subnet_was_taken(&self, network: &Network, kernel: &Kernel) -> Result<bool> {
         let taken = link::used_subnets(&kernel.route)?.iter().any(|used| used.overlaps(network.subnet));
         Ok(taken && self.leases.all()?.is_empty())
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Option<Kernel>> {
+        // A panic between two messages leaves no half message behind.
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self, operation: FlockOperation) -> Result<File> {

@@ -1,5 +1,6 @@
 //! Containers on a real bridge, judged by the kernel, `ip`, `nft` and TCP connections.
 
+#[cfg(test)]
 mod host;
 
 use host::{Container, FIRST, GATEWAY, HOST, Host, NEIGHBOUR, ask, ask_udp, chain, open, output, run, serve};
@@ -85,7 +86,7 @@ fn what_is_published_on_loopback_is_reached_by_no_other_host() {
     });
 
     // The test is tested: without the guard the same probes get through.
-    let table = host.links().into_iter().find(|name| name.starts_with("tare")).unwrap();
+    let table = host.bridge();
     run(&format!("nft flush chain ip {table} forward"));
     assert_eq!(neighbour(FIRST, 80), None, "one of two defences is enough");
     run(&format!("nft flush chain ip {table} guard"));
@@ -99,7 +100,7 @@ fn routed_packets_do_not_get_past_the_forward_chain() {
     let Some(host) = Host::enter() else { return };
     let container = host.attach(0xc2, &["8080:80"]);
     container.serve(80);
-    let table = host.links().into_iter().find(|name| name.starts_with("tare")).unwrap();
+    let table = host.bridge();
     run(&format!("nft flush chain ip {table} guard"));
     let neighbour = |address, port| within(host.neighbour.as_fd(), || ask(address, port)).unwrap();
     assert_eq!(neighbour(FIRST, 80), None);
@@ -138,17 +139,29 @@ fn detach_takes_everything_back_and_may_be_repeated() {
     };
     let mut container = host.attach(0xe1, &["80", "5000-5002:1-3", "127.0.0.1:53:53/udp"]);
     assert_ne!(host.rules(), empty);
-    assert_eq!((host.links().len(), host.leases(), host.records()), (2, 1, 1));
+    assert_eq!((host.leases(), host.records()), (1, 1));
     // As if one element had been lost.
     let port = container.attached.ports[0].host_port;
-    let table = host.links().into_iter().find(|name| name.starts_with("tare")).unwrap();
+    let table = host.bridge();
     run(&format!("nft delete element ip {table} ports {{ tcp . {port} }}"));
     container.attached.reservations.clear();
     for _ in 0..2 {
         host.networks.detach(&container.id).unwrap();
-        assert_eq!(host.rules(), empty);
-        assert_eq!((host.links(), host.leases(), host.records()), (vec![table.clone()], 0, 0));
+        assert_eq!((host.rules(), host.leases(), host.records()), (empty.clone(), 0, 0));
     }
+    // Somebody still has the namespace: its interface leads nowhere, and the address can be another's.
+    container.serve(80);
+    let next = host.attach(0xe2, &[]);
+    assert_eq!(next.attached.address, container.attached.address);
+    next.serve(80);
+    assert_eq!(ask(FIRST, 80).unwrap(), format!("e2 {GATEWAY}"));
+    assert_eq!(container.ask(GATEWAY, 80), None);
+
+    let before = host.links();
+    let last = host.attach(0xe3, &[]);
+    host.networks.detach(&last.id).unwrap();
+    drop(last);
+    host.wait_for_links(&before);
     host.networks.detach(&ContainerId::from_random([0; 32])).unwrap();
 }
 
@@ -174,7 +187,7 @@ fn a_namespace_that_is_gone_is_not_waited_for() {
 fn a_failure_at_any_step_is_undone() {
     let Some(host) = Host::enter() else { return };
     let first = host.attach(0xf1, &[]);
-    let table = host.links().into_iter().find(|name| name.starts_with("tare")).unwrap();
+    let table = host.bridge();
     let before = (host.links(), host.rules(), host.leases(), host.records());
     let id = ContainerId::from_random([0xf2; 32]);
     let ports = PortMapping::parse("7000:80").unwrap();
@@ -251,7 +264,8 @@ fn ten_at_once_on_a_host_without_a_bridge() {
             });
         }
     });
-    assert_eq!((host.links().len(), host.leases(), host.records()), (1, 0, 0));
+    assert_eq!((host.leases(), host.records()), (0, 0));
+    drop(containers);
 }
 
 #[test]
@@ -291,7 +305,9 @@ fn an_instance_can_be_removed_when_nobody_uses_it() {
     assert!(matches!(errors[..], [Error::NetworkInUse { containers: 1, .. }]));
     host.networks.detach(&container.id).unwrap();
     host.networks.remove_instance().unwrap();
-    assert_eq!((host.links(), host.rules()), (vec![], String::new()));
+    assert_eq!(host.rules(), String::new());
+    drop(container);
+    host.wait_for_links::<&str>(&[]);
     assert!(!host.root.path().join("root/networks/bridge.json").exists());
     // And used again, by who opens it again.
     Container::attach(&open(host.root.path()), 0x32, &[]).unwrap();
@@ -310,7 +326,7 @@ fn a_crash_between_the_steps_is_cleaned_up() {
     // A bridge that was never finished, and none of its rules.
     container.attached.reservations.clear();
     host.networks.detach(&container.id).unwrap();
-    let bridge = host.links().remove(0);
+    let bridge = host.bridge();
     run("nft flush ruleset");
     run(&format!("ip link set {bridge} down"));
     run(&format!("ip addr flush dev {bridge}"));
@@ -355,7 +371,7 @@ fn a_foreign_interface_is_left_alone() {
     let name = {
         host.attach(0x61, &[]);
         host.networks.detach(&ContainerId::from_random([0x61; 32])).unwrap();
-        let name = host.links().remove(0);
+        let name = host.bridge();
         host.networks.remove_instance().unwrap();
         name
     };

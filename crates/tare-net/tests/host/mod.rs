@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tare_net::{Attach, Attached, Error, Networks};
 use tare_spec::{ContainerId, PortMapping};
@@ -79,6 +79,23 @@ impl Host {
         let all = output("ip -o link");
         let names = all.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next());
         names.filter(|name| name.starts_with("veth") || name.starts_with("tare")).map(str::to_owned).collect()
+    }
+
+    /// The bridge's name, which is also the table's.
+    pub(crate) fn bridge(&self) -> String {
+        self.links().into_iter().find(|name| name.starts_with("tare")).unwrap()
+    }
+
+    /// Waits until there are no other interfaces of ours than these: namespaces end behind our back.
+    pub(crate) fn wait_for_links<T: AsRef<str> + std::fmt::Debug>(&self, expected: &[T])
+    where
+        String: PartialEq<T>,
+    {
+        let start = Instant::now();
+        while self.links() != expected {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?} != {expected:?}", self.links());
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn leases(&self) -> usize {
