@@ -9,7 +9,11 @@ use std::sync::Arc;
 /// A parsed template.
 pub(crate) struct Template(gotmpl::Template);
 
-const NAME: &str = "";
+/// Go's name for the template, as errors show it.
+const NAME: &str = "format";
+
+/// The same template with methods rewritten.
+const REWRITTEN: &str = "rewritten";
 
 impl Template {
     /// Parses the text of `--format`, in which `\t` and `\n` may be spelt out.
@@ -23,14 +27,18 @@ impl Template {
             tree
         });
         Ok(Self(match tree {
-            Some(tree) => template.add_parse_tree(NAME, tree),
+            Some(tree) => template.add_parse_tree(REWRITTEN, tree),
+            // Nothing but spaces.
             None => template,
         }))
     }
 
     /// Fills the template.
     pub(crate) fn render(&self, data: &Value) -> Result<String, TemplateError> {
-        self.0.execute_to_string(data)
+        match self.0.lookup(REWRITTEN) {
+            Some(_) => self.0.execute_template_to_string(REWRITTEN, data),
+            None => self.0.execute_to_string(data),
+        }
     }
 }
 

@@ -37,28 +37,28 @@ pub(crate) fn options<'a>(flags: impl Iterator<Item = &'a Flag>, width: usize) -
     let indent = flags.iter().map(|flag| left(flag).len()).max().unwrap_or(0) + 3;
     let mut text = String::new();
     for flag in flags {
-        let help = wrap(flag.help, width.saturating_sub(indent).max(24)).join(&format!("\n{:indent$}", ""));
+        let help = wrap(flag.help, width.saturating_sub(indent + 1).max(24)).join(&format!("\n{:indent$}", ""));
         let _ = writeln!(text, "{:indent$}{help}", left(flag));
     }
     text
 }
 
-/// Columns that the last line of a paragraph may use beyond the width, so that no single short word is left over.
+/// Columns that the last line of a text may use beyond the others, so that no single short word is left over.
 const SLACK: usize = 5;
 
-/// Breaks at spaces, and at the line breaks the text has itself.
+/// Breaks at spaces, and at the line breaks the text has itself, where Go's pflag would: every line stays below
+/// `width`.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    for paragraph in text.lines() {
-        let mut rest = paragraph;
-        while rest.len() > width {
-            let limit = rest.floor_char_boundary(width - SLACK);
-            let Some(at) = rest[..limit].rfind(' ').filter(|&at| !rest[..at].trim().is_empty()) else { break };
-            lines.push(rest[..at].trim_end().to_owned());
-            rest = &rest[at + 1..];
-        }
-        lines.push(rest.to_owned());
+    let mut rest = text;
+    while rest.len() >= width {
+        let head = &rest[..rest.floor_char_boundary(width - SLACK)];
+        let Some(space) = head.rfind([' ', '\n']).filter(|&at| at > 0) else { break };
+        let at = head.rfind('\n').filter(|&at| at > 0).unwrap_or(space);
+        lines.push(rest[..at].to_owned());
+        rest = &rest[at + 1..];
     }
+    lines.extend(rest.split('\n').map(str::to_owned));
     lines
 }
 
@@ -70,7 +70,7 @@ mod tests {
     fn long_texts_break_at_spaces_under_the_column() {
         let flags = [Flag::value("stop-timeout", "int", "Timeout (in seconds) to stop a container").short('t')];
         assert_eq!(
-            options(flags.iter(), 60),
+            options(flags.iter(), 64),
             "  -t, --stop-timeout int   Timeout (in seconds) to stop a\n                           container\n"
         );
     }
