@@ -147,7 +147,7 @@ impl<R: Read> Reader<R> {
         }
         let kind = match block[header::TYPE] {
             // Before POSIX a directory was a file with a slash behind its name.
-            b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
+            0 if path.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
@@ -188,7 +188,7 @@ impl<R: Read> Reader<R> {
             _ => (0, 0),
         };
         // Links and nodes have no contents whatever their size field says (old tars filled it in).
-        let size = if kind == Kind::File { size } else { 0 };
+        let size = if matches!(block[header::TYPE], 0 | b'0' | b'7') { size } else { 0 };
         self.remaining = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
         if size.checked_add(self.padding).is_none() {
@@ -206,7 +206,7 @@ impl<R: Read> Reader<R> {
             uid: id(uid, "uid")?,
             gid: id(gid, "gid")?,
             mtime,
-            size,
+            size: if kind == Kind::File { size } else { 0 },
             device,
             attributes,
         })

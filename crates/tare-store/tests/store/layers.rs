@@ -152,6 +152,47 @@ fn whiteouts_become_what_overlayfs_reads() {
     assert_eq!(names, ["etc", "fresh", "implied", "kept", "later", "new", "opaque"]);
 }
 
+/// The kernel's word on it: two layers under one overlay, in a mount namespace of the shell's own.
+#[test]
+fn overlayfs_sees_what_the_layers_say() {
+    let Some(scratch) = Scratch::new() else { return };
+    let store = scratch.store();
+    let file = |path: &str| Member { size: 1, ..member(path, Kind::File) };
+    let below = archive(&[
+        Member { mode: 0o711, ..member("kept", Kind::Directory) },
+        file("kept/old"),
+        file("kept/gone"),
+        file("opaque/old"),
+        file("replaced/old"),
+        file("turned"),
+    ]);
+    let above = archive(&[
+        Member { mode: 0o711, ..member("kept", Kind::Directory) },
+        member("kept/.wh.gone", Kind::File),
+        file("kept/new"),
+        member("opaque/.wh..wh..opq", Kind::File),
+        file("opaque/new"),
+        member(".wh.replaced", Kind::File),
+        file("replaced/new"),
+        file("turned/new"),
+    ]);
+    let layers = [apply(&store, &below).unwrap(), apply(&store, &above).unwrap()];
+    let lower = store.layers().lower_dirs(&layers).unwrap();
+    assert_eq!(lower[0], tree(&store, &layers[1]), "the top layer comes first");
+    let lower = lower.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(":");
+    let merged = scratch.path().join("merged");
+    fs::create_dir(&merged).unwrap();
+    let script = "mount -t overlay overlay -o lowerdir=\"$1\" \"$2\" && find \"$2\" -printf '%P %y %m\\n' | sort";
+    let seen = output(
+        "unshare",
+        &["--mount", "--propagation", "private", "sh", "-c", script, "sh", &lower, merged.to_str().unwrap()],
+    );
+    let names: Vec<&str> =
+        seen.lines().filter(|line| line.contains(" f ")).map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["kept/new", "kept/old", "opaque/new", "replaced/new", "turned/new"]);
+    assert!(seen.contains("kept d 711\n"), "{seen}");
+}
+
 #[test]
 fn later_entries_replace_earlier_ones_and_attributes_of_overlayfs_stay_out() {
     let Some(scratch) = Scratch::new() else { return };
@@ -250,8 +291,8 @@ fn hostile_archives_touch_nothing_outside() {
         ("a root that is a symlink", true, vec![link("./", Kind::Symlink, out), file("new")]),
         ("a root that is a file", true, vec![file(".")]),
         ("a file as parent", true, vec![file("f"), file("f/g")]),
-        ("too deep", true, vec![file(&"d/".repeat(300))]),
-        ("too long", true, vec![file(&"long/".repeat(1000))]),
+        ("too deep", true, vec![file(&("d/".repeat(300) + "f"))]),
+        ("too long", true, vec![file(&("long/".repeat(1000) + "f"))]),
         ("a name too long for any file system", true, vec![file(&"n".repeat(300))]),
         ("an owner that chown would ignore", true, vec![Member { uid: u32::MAX, ..file("f") }]),
         (
@@ -482,6 +523,88 @@ fn a_crash_leaves_only_what_the_next_open_sweeps() {
     assert_eq!(scratch.leftovers(), Vec::<std::path::PathBuf>::new());
     assert!(store.layers().contains(&kept).unwrap());
     assert_eq!(store.images().unwrap().len(), 1);
+}
+
+/// A writer that is killed in the middle of a layer and of a blob.
+#[test]
+fn a_killed_writer_is_swept() {
+    let Some(scratch) = Scratch::new() else { return };
+    drop(scratch.store());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "layers::inside_a_writer_to_kill", "--ignored"])
+        .env("TARE_KILLED_ROOT", scratch.root())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let has_file =
+        |folder: &Path| output("find", &[folder.to_str().unwrap(), "-name", "first", "-size", "+0"]).contains("first");
+    while !has_file(&scratch.root().join("layers/temporary")) {
+        assert_eq!(child.try_wait().unwrap(), None, "the writer ended by itself");
+    }
+    drop(scratch.store());
+    assert_eq!(scratch.leftovers().len(), 1, "a living writer's folder was swept");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(scratch.leftovers().len(), 1);
+    let store = scratch.store();
+    assert_eq!(scratch.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(store.layers().list().unwrap(), []);
+}
+
+#[test]
+#[ignore = "waits to be killed by a_killed_writer_is_swept"]
+fn inside_a_writer_to_kill() {
+    let root = std::env::var_os("TARE_KILLED_ROOT").expect("set by a_killed_writer_is_swept");
+    let store = Store::open(Path::new(&root)).unwrap();
+    let bytes = archive(&["first", "second"].map(|path| Member { size: 1 << 20, ..member(path, Kind::File) }));
+    let layer = descriptor(&bytes);
+    // The first half of the layer, then whatever standard input brings: nothing, for ever.
+    let mut blob = bytes[..3 << 19].chain(io::stdin());
+    store.layers().apply(&layer, &DiffId(sha256(&bytes)), &mut blob).unwrap();
+}
+
+/// Archives with a few bytes changed, from a fixed seed: an error or a result, never a panic, and never more
+/// memory than the archive has bytes.
+#[test]
+fn damaged_archives_never_panic() {
+    let mut attributes = member("a", Kind::File);
+    attributes.attributes.insert(b"user.a".to_vec(), vec![b'v'; 300]);
+    let good = archive(&[
+        Member { size: 700, ..member(&("long/".repeat(60) + "file"), Kind::File) },
+        attributes,
+        link("link", Kind::Symlink, &"t".repeat(200)),
+        member("node", Kind::BlockDevice),
+    ]);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let mut bytes = good.clone();
+        for _ in 0..1 + random(4) {
+            let at = random(bytes.len());
+            bytes[at] = random(256) as u8;
+        }
+        // Most damage would stop at the checksum, so it is made right again in every block that could be a header.
+        for block in bytes.chunks_mut(512).filter(|block| block[257..262] == *b"ustar") {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        bytes.truncate(bytes.len() - random(3) * random(bytes.len()) / 2);
+        let mut reader = tare_store::tar::Reader::new(&bytes[..]);
+        loop {
+            match reader.next_entry() {
+                Ok(Some(_)) => {}
+                Ok(None) => break read += 1,
+                Err(_) => break refused += 1,
+            }
+        }
+    }
+    assert!(read > 1000 && refused > 1000, "{read} read, {refused} refused: the damage is too harmless or too heavy");
 }
 
 /// A tmpfs of 2 MiB in a mount namespace of the test's own thread; unsharing needs no other thread to agree.
