@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     networks.attach(&Attach { container: &keeper, netns: first.as_fd(), ports: &[] })?;
     println!("first attach, with bridge and rules: {:?}", cold.elapsed());
 
-    for argument in ["none", "8080:80", "8000-8009:8000-8009"] {
+    for argument in ["none", "8080:80", "8000-8009:8000-8009", "53:53/udp", "8000-8009:8000-8009/udp"] {
         let ports = if argument == "none" { vec![] } else { PortMapping::parse(argument)? };
         let (mut make, mut attach, mut detach) = (vec![], vec![], vec![]);
         for round in 0..rounds {

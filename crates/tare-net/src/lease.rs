@@ -77,7 +77,7 @@ fn is_held_by(path: &Path, container: &ContainerId) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subnet::Subnet;
+    use crate::{network::FormatVersion, subnet::Subnet};
 
     fn id(byte: u8) -> ContainerId {
         ContainerId::from_random([byte; 32])
@@ -85,7 +85,7 @@ mod tests {
 
     fn network(prefix_len: u8) -> Network {
         let subnet = Subnet::containing(Ipv4Addr::new(10, 1, 0, 0), prefix_len);
-        Network { name: "bridge".into(), interface: "tare0".into(), subnet }
+        Network { version: FormatVersion, name: "bridge".into(), interface: "tare0".into(), subnet }
     }
 
     #[test]

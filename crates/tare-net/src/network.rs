@@ -13,9 +13,29 @@ use std::{
 /// The name of the network every container gets that asks for no other.
 pub const DEFAULT_NETWORK: &str = "bridge";
 
+/// The version of the record formats, 1. A record of another version is refused, not guessed at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub(crate) struct FormatVersion;
+
+impl From<FormatVersion> for u32 {
+    fn from(FormatVersion: FormatVersion) -> Self {
+        1
+    }
+}
+
+impl TryFrom<u32> for FormatVersion {
+    type Error = String;
+
+    fn try_from(version: u32) -> std::result::Result<Self, String> {
+        if version == 1 { Ok(Self) } else { Err(format!("format version {version}, expected 1")) }
+    }
+}
+
 /// A network as it is recorded in `ROOT/networks/<name>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
+    pub(crate) version: FormatVersion,
     /// The network's name.
     pub name: String,
     /// The bridge's interface name on the host.
@@ -62,4 +82,32 @@ impl Network {
 pub(crate) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_recorded_and_a_foreign_record_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridge.json");
+        assert_eq!(Network::load(&path).unwrap(), None);
+        let subnet = Subnet::containing(Ipv4Addr::new(172, 17, 0, 0), 16);
+        let network = Network { version: FormatVersion, name: "bridge".into(), interface: "tare0".into(), subnet };
+        network.store(&path).unwrap();
+        assert_eq!(Network::load(&path).unwrap(), Some(network));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        let json = fs::read_to_string(&path).unwrap();
+        for (from, to, reason) in [
+            ("\"version\": 1", "\"version\": 2", "format version 2, expected 1"),
+            ("172.17.0.0/16", "172.17.0.0/99", "invalid subnet"),
+            ("{", "", "expected"),
+        ] {
+            fs::write(&path, json.replacen(from, to, 1)).unwrap();
+            let error = Network::load(&path).unwrap_err();
+            let Error::CorruptRecord { source, .. } = error else { panic!("{error}") };
+            assert!(source.to_string().contains(reason), "{source}");
+        }
+    }
 }

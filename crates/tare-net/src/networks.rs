@@ -4,7 +4,7 @@ use crate::{
     Error, Result, firewall,
     lease::Leases,
     link::{self, Link, Pair},
-    network::{DEFAULT_NETWORK, Network, mac_of},
+    network::{DEFAULT_NETWORK, FormatVersion, Network, mac_of},
     port::{self, PublishedPort},
     record::{Record, Records},
     subnet,
@@ -152,7 +152,7 @@ impl Networks {
         let interface = interface_name(attach.container)?;
 
         let address = self.leases.claim(&network, attach.container)?;
-        let record = Record { network: network.name.clone(), interface, address, ports };
+        let record = Record { version: FormatVersion, network: network.name.clone(), interface, address, ports };
         if let Err(error) = self.records.create(attach.container, &record) {
             // Ignored: detach finds a lease without a record, too, and the first error says more.
             let _ = self.leases.release(address, attach.container);
@@ -246,7 +246,7 @@ impl Networks {
         records.into_iter().find_map(|(id, record)| record.ports.iter().any(holds).then_some(id))
     }
 
-    /// Removes this root's bridge, rules and records, as if it had never been used.
+    /// Removes this root's bridge, rules and records, as if it had never been used. To use it again, open it again.
     ///
     /// # Errors
     /// [`Error::NetworkInUse`] while containers are attached; else everything that went wrong.
@@ -299,7 +299,12 @@ impl Networks {
                     link::delete(&kernel.route, &self.interface)?;
                 }
                 let subnet = subnet::choose(&link::used_subnets(&kernel.route)?).ok_or(Error::NoFreeSubnet)?;
-                let network = Network { name: DEFAULT_NETWORK.into(), interface: self.interface.clone(), subnet };
+                let network = Network {
+                    version: FormatVersion,
+                    name: DEFAULT_NETWORK.into(),
+                    interface: self.interface.clone(),
+                    subnet,
+                };
                 network.store(&self.definition)?;
                 network
             }

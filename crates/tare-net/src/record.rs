@@ -1,6 +1,6 @@
 //! What an attached container holds, written before it is taken, so that it can be given back whatever happens.
 
-use crate::{Error, Result, port::PublishedPort};
+use crate::{Error, Result, network::FormatVersion, port::PublishedPort};
 use rustix::{
     fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with},
     io::Errno,
@@ -18,6 +18,7 @@ use tare_spec::ContainerId;
 /// One attached container.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
+    pub(crate) version: FormatVersion,
     /// The network's name.
     pub(crate) network: String,
     /// The host's end of the veth pair.
