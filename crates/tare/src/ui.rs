@@ -1,21 +1,22 @@
 //! What commands talk to: the person's terminal, and the engine when they need it.
 
 use crate::failure::{Failure, Outcome};
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use tare_engine::{Engine, Options};
 
 /// Standard output for data, standard error for everything else.
 #[derive(Debug)]
 pub(crate) struct Ui {
     options: Options,
-    /// Data for the person or the next program. Flushed when the command ends.
-    pub(crate) out: BufWriter<StdoutLock<'static>>,
+    /// Data for the person or the next program. Flushed when the command ends. Not locked for good, because the
+    /// threads of a pull write there, too.
+    pub(crate) out: BufWriter<Stdout>,
 }
 
 impl Ui {
     /// For an engine on these directories.
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, out: BufWriter::with_capacity(1 << 15, io::stdout().lock()) }
+        Self { options, out: BufWriter::with_capacity(1 << 15, io::stdout()) }
     }
 
     /// Opens the engine.
