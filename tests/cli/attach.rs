@@ -6,8 +6,18 @@ use crate::host::{Host, eventually};
 fn attach_sees_output_from_now_on_and_passes_input() {
     let Some(host) = Host::new() else { return };
     let image = host.pull("busybox");
-    host.tare(&["run", "-d", "-i", "--name", "echo", &image, "sh", "-c", "while read x; do echo got $x; done; exit 4"])
-        .ok();
+    host.tare(&[
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "echo",
+        &image,
+        "sh",
+        "-c",
+        "while read x; do echo got $x; [ $x = quit ] && exit 4; done",
+    ])
+    .ok();
     let mut attached = host.tare(&["attach", "echo"]).spawn();
     attached.write("one\n");
     attached.stdout.expect("got one\n");
@@ -17,7 +27,11 @@ fn attach_sees_output_from_now_on_and_passes_input() {
         attached.write("two\n");
         second.stdout.pending().contains("got two")
     });
+    // Started with -d, its input outlives the one who typed.
     attached.stdin = None;
+    let mut third = host.tare(&["attach", "echo"]).spawn();
+    third.write("quit\n");
+    assert_eq!(third.wait(), 4);
     assert_eq!(attached.wait(), 4);
     assert_eq!(second.wait(), 4);
 }

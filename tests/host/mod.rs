@@ -48,8 +48,11 @@ impl Host {
         }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("tt-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let folder = tempfile::Builder::new().prefix("tare-test-").tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("root/containers")).unwrap();
+        let folder = tempfile::Builder::new().prefix("tt-").tempdir().unwrap();
+        // There before tare is, so that it can be watched from the start; as private as tare would make it.
+        let mut private = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
+        private.recursive(true).create(folder.path().join("root/containers")).unwrap();
         let watch = Watch::new(&folder.path().join("root/containers"));
         run(Command::new("ip").args(["netns", "add", &namespace]));
         let host = Self { namespace, folder, watch, registry: RefCell::new(None) };
@@ -160,11 +163,6 @@ impl Host {
             assert!(Instant::now() < deadline, "{url}: {}", answer.stderr);
             pause();
         }
-    }
-
-    /// The ids of all containers that this host ever had.
-    pub(crate) fn containers_seen(&self) -> Vec<String> {
-        self.watch.ids()
     }
 
     /// What is left of any container of this host: mounts, processes, interfaces, rules, cgroups, records.

@@ -68,23 +68,11 @@ fn the_kernel_chooses_a_port_when_none_is_named() {
 #[test]
 fn ranges_and_udp() {
     let Some(host) = Host::new() else { return };
-    let image = host.pull("busybox");
-    let script = "nc -lu -p 53 -e cat & exec sleep 1000";
-    host.tare(&[
-        "run",
-        "-d",
-        "--name",
-        "mixed",
-        "-p",
-        "3000-3002:80-82",
-        "-p",
-        "5353:53/udp",
-        &image,
-        "sh",
-        "-c",
-        script,
-    ])
-    .ok();
+    let image = host.pull("web");
+    let echo = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 17); bind(S, sockaddr_in(53, INADDR_ANY)); \
+                while ($from = recv(S, $_, 999, 0)) { send(S, $_, 0, $from) }";
+    let ports = ["-p", "3000-3002:80-82", "-p", "5353:53/udp"];
+    host.tare(&[&["run", "-d", "--name", "mixed"], &ports[..], &[&image, "perl", "-e", echo]].concat()).ok();
     let table = host.tare(&["ps", "--format", "{{.Ports}}"]).ok();
     assert!(table.contains("0.0.0.0:5353->53/udp"), "{table}");
     assert!(table.contains("0.0.0.0:3000-3002->80-82/tcp"), "{table}");

@@ -68,6 +68,9 @@ fn paths_are_masked_or_read_only() {
     let table = fs::read_to_string(format!("/proc/{}/mountinfo", host.pid("one"))).unwrap();
     let mount = |path: &str| table.lines().rfind(|line| line.split(' ').nth(4) == Some(path));
     for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] {
+        if !fs::exists(path).unwrap() {
+            continue;
+        }
         let line = mount(path).unwrap_or_else(|| panic!("{path} is no mount: {table}"));
         assert!(line.split(' ').nth(5).unwrap().split(',').any(|option| option == "ro"), "{line}");
     }
@@ -136,7 +139,6 @@ fn calls_that_a_container_has_no_business_with_are_refused() {
     refused("unshare -m true");
     refused("unshare -U true");
     refused("hostname other");
-    refused("date -s 2000-01-01");
     refused("insmod /data/plain");
     refused("swapoff -a /data/plain");
     refused("dmesg");
@@ -146,13 +148,11 @@ fn calls_that_a_container_has_no_business_with_are_refused() {
 #[test]
 fn state_folders_are_the_owners() {
     let Some(host) = Host::new() else { return };
-    host.sleeper("one", &[]);
     use std::os::unix::fs::PermissionsExt;
-    for folder in [host.root(), host.run_root()] {
+    let fresh = host.folder().join("fresh");
+    host.tare_at(&fresh, &["run", "--rm", "hello", "--help"]).output();
+    for folder in [fresh, host.run_root()] {
         let mode = fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
-        let guarded = ["containers", "layers"]
-            .iter()
-            .all(|name| fs::metadata(folder.join(name)).is_ok_and(|inner| inner.permissions().mode() & 0o077 == 0));
-        assert!(mode & 0o077 == 0 || guarded, "{}: {mode:o}", folder.display());
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", folder.display());
     }
 }

@@ -1,0 +1,166 @@
+//! Ours and the peers that Debian packages, each on storage of its own, all with the same image from one registry.
+
+use super::measure;
+use crate::{output, run as run_command, top};
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A container engine with Docker's command line.
+pub(super) struct Engine {
+    /// What the table calls it.
+    pub(super) name: &'static str,
+    prefix: Vec<String>,
+}
+
+impl Engine {
+    /// A command of it.
+    pub(super) fn command(&self, arguments: &[&str]) -> Vec<String> {
+        let mut command = self.prefix.clone();
+        command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        if self.name == "podman" && arguments.first() == Some(&"rm") {
+            // Else it waits 10 s for a process that ignores SIGTERM; the others kill at once.
+            command.extend(["-t".to_owned(), "0".to_owned()]);
+        }
+        command
+    }
+
+    /// Runs a command of it and gives back what it prints.
+    pub(super) fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let command = self.command(arguments);
+        Ok(output(Command::new(&command[0]).args(&command[1..]))?.trim().to_owned())
+    }
+}
+
+/// What all rows use; made in a folder, in namespaces that go with this process and take every process started here along.
+pub(super) struct Bench {
+    /// Ours first.
+    pub(super) engines: Vec<Engine>,
+    /// The image's reference.
+    pub(super) image: String,
+    /// The image's root file system, unpacked.
+    pub(super) rootfs: PathBuf,
+    /// Where everything is.
+    pub(super) folder: PathBuf,
+}
+
+impl Bench {
+    /// Starts the registry and the peers that are installed; the others are named in what is printed.
+    pub(super) fn set_up(folder: &Path, program: &Path) -> Result<Self> {
+        run_command(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+        let layout = folder.join("busybox");
+        run_command(Command::new(top().join("tests/images/busybox.sh")).arg(&layout).stdout(Stdio::null()))?;
+        let port = start_registry(folder)?;
+        let image = format!("127.0.0.1:{port}/busybox");
+        run_command(
+            Command::new("skopeo")
+                .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
+                .args([format!("oci:{}:busybox", layout.display()), format!("docker://{image}")]),
+        )?;
+        let bundle = folder.join("bundle");
+        run_command(
+            Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:busybox", layout.display())).arg(&bundle),
+        )?;
+        let mut bench = Self { engines: Vec::new(), image, rootfs: bundle.join("rootfs"), folder: folder.to_owned() };
+        for engine in [Ok(tare(folder, program)), podman(folder), dockerd(folder)] {
+            let added = engine.and_then(|engine| bench.add(engine));
+            if let Err(error) = added {
+                if bench.engines.is_empty() {
+                    return Err(error);
+                }
+                println!("a peer is missing: {error:#}");
+            }
+        }
+        Ok(bench)
+    }
+
+    fn add(&mut self, engine: Engine) -> Result<()> {
+        let insecure: &[&str] = if engine.name == "podman" { &["--tls-verify=false"] } else { &[] };
+        measure::run(&engine.command(&[&["pull", "-q"], insecure, &[&self.image]].concat()))?;
+        measure::run(&engine.command(&["run", "--rm", &self.image, "true"]))?;
+        self.engines.push(engine);
+        Ok(())
+    }
+}
+
+fn tare(folder: &Path, program: &Path) -> Engine {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let prefix =
+        vec![program.display().to_string(), "--root".into(), path("tare"), "--run-root".into(), path("tare-run")];
+    Engine { name: "tare", prefix }
+}
+
+fn start_registry(folder: &Path) -> Result<u16> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let config = folder.join("registry.yml");
+    let storage = folder.join("registry");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: 127.0.0.1:{port}}}\n",
+        storage.display()
+    );
+    fs::write(&config, text)?;
+    in_background(Command::new("docker-registry").arg("serve").arg(&config), &folder.join("registry.log"))?;
+    wait_until("the registry", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    Ok(port)
+}
+
+fn podman(folder: &Path) -> Result<Engine> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    // A root without CAP_SYS_RESOURCE cannot raise limits, so that podman's defaults must be lowered to what there is.
+    let config = folder.join("containers.conf");
+    let limits = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n[network]\nnetwork_backend = \"netavark\"\n";
+    fs::write(&config, limits)?;
+    // crun refuses a hybrid layout that leaves a controller to version 2. This mount is in our own namespace.
+    if fs::exists("/sys/fs/cgroup/unified")? && !fs::exists("/sys/fs/cgroup/hugetlb")? {
+        fs::create_dir("/sys/fs/cgroup/hugetlb")?;
+        run_command(Command::new("mount").args(["-t", "cgroup", "-o", "hugetlb", "cgroup", "/sys/fs/cgroup/hugetlb"]))?;
+    }
+    output(Command::new("podman").arg("--version")).context("podman")?;
+    let config = format!("CONTAINERS_CONF={}", config.display());
+    let prefix =
+        ["env", &config, "PODMAN_IGNORE_CGROUPSV1_WARNING=1", "podman", "--root", &path("podman"), "--runroot"];
+    let mut prefix: Vec<String> = prefix.iter().map(|part| (*part).to_owned()).collect();
+    prefix.push(path("podman-run"));
+    prefix.extend(["--cgroup-manager", "cgroupfs", "--events-backend", "file"].map(str::to_owned));
+    Ok(Engine { name: "podman", prefix })
+}
+
+fn dockerd(folder: &Path) -> Result<Engine> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let socket = format!("unix://{}", path("docker.sock"));
+    output(Command::new("docker").arg("--version")).context("docker.io")?;
+    let mut daemon = Command::new("dockerd");
+    // Addresses that none of the others uses.
+    daemon.args(["--bip", "172.30.0.1/24", "--default-address-pool", "base=172.30.64.0/18,size=24", "-H", &socket]);
+    daemon.args(["--data-root", &path("docker"), "--exec-root", &path("docker-run"), "--pidfile", &path("docker.pid")]);
+    in_background(&mut daemon, &folder.join("dockerd.log"))?;
+    let engine = Engine { name: "docker", prefix: vec!["docker".into(), "-H".into(), socket] };
+    wait_until("dockerd", || engine.ask(&["version"]).is_ok())
+        .with_context(|| fs::read_to_string(folder.join("dockerd.log")).unwrap_or_default())?;
+    Ok(engine)
+}
+
+fn in_background(command: &mut Command, log: &Path) -> Result<()> {
+    let log = File::create(log)?;
+    // It ends with the process namespace that this process is the first of.
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("{command:?}"))?;
+    Ok(())
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        anyhow::ensure!(Instant::now() < deadline, "{what} did not come up");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
