@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use tare_sys::clone::{CloneOptions, spawn};
 
 /// Starts a process in the namespaces and the cgroup of a container. It is a child of the caller, which must have one
-/// thread only, and has to reap it.
+/// thread only, and has to reap it: the kernel lets the container's first process end only after every other process of
+/// its process id namespace was reaped, so a caller that waits for the first process must not stop reaping these.
 ///
 /// # Errors
 /// ESRCH at [`Step::JoinNamespace`] when the container has ended; otherwise as [`crate::create`] and

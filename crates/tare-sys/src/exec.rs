@@ -62,15 +62,16 @@ pub fn become_stdio(fd: &impl AsFd, number: u8) -> io::Result<()> {
 
 /// Gives all signals their default disposition and empties the signal mask, as a new program expects it.
 ///
-/// Real-time signals 32 and 33 belong to the C library and refuse the change, which is ignored: exec resets handlers,
-/// and nobody ignores those two.
-///
 /// # Errors
 /// Those of sigprocmask(2).
 pub fn reset_signals() -> io::Result<()> {
     for signal in 1..=64 {
-        // SAFETY: rustix keeps signal dispositions for programs without libc. SIG_DFL installs no code.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // `struct sigaction` as the kernel has it, at most four words; all zero is SIG_DFL without flags.
+        let default = [0u64; 4];
+        // SAFETY: rustix keeps signal dispositions for programs without libc, and libc's own function refuses signals
+        // 32 and 33, which callers can leave ignored all the same. SIG_DFL installs no code; the array lives over the
+        // call, and 8 is the size of the kernel's signal mask. SIGKILL and SIGSTOP give EINVAL, which is right.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
     // SAFETY: a zeroed sigset_t is a valid value to be filled by sigemptyset; the mask is only read by the call.
     let result = unsafe {
