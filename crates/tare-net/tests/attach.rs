@@ -159,11 +159,10 @@ fn detach_takes_everything_back_and_may_be_repeated() {
     assert_eq!(ask(FIRST, 80).unwrap(), format!("e2 {GATEWAY}"));
     assert_eq!(container.ask(GATEWAY, 80), None);
 
-    let before = host.links();
     let last = host.attach(0xe3, &[]);
     host.networks.detach(&last.id).unwrap();
     drop(last);
-    host.wait_for_links(&before);
+    host.wait_until_gone("vethe3");
     host.networks.detach(&ContainerId::from_random([0; 32])).unwrap();
 }
 
@@ -192,13 +191,14 @@ fn a_failure_at_any_step_is_undone() {
     let table = host.bridge();
     let before = (host.links(), host.rules(), host.leases(), host.records());
     let id = ContainerId::from_random([0xf2; 32]);
-    let ports = PortMapping::parse("7000:80").unwrap();
-    let attach = |namespace: &std::os::fd::OwnedFd| {
+    // Each time another port: children of other tests may hold a closed one for a moment.
+    let attach = |namespace: &std::os::fd::OwnedFd, port: &str| {
+        let ports = PortMapping::parse(port).unwrap();
         host.networks.attach(&Attach { container: &id, netns: namespace.as_fd(), ports: &ports })
     };
 
     // The pair cannot be made.
-    let error = attach(&first.namespace).unwrap_err();
+    let error = attach(&first.namespace, "7001:80").unwrap_err();
     assert!(chain(&error).starts_with("create veth pair for veth"), "{}", chain(&error));
     assert!(chain(&error).contains("File exists"), "{}", chain(&error));
     assert_eq!((host.links(), host.rules(), host.leases(), host.records()), before);
@@ -211,13 +211,13 @@ fn a_failure_at_any_step_is_undone() {
         run("ip route add default dev other");
     })
     .unwrap();
-    let error = attach(&namespace).unwrap_err();
+    let error = attach(&namespace, "7002:80").unwrap_err();
     assert_eq!(chain(&error), "add default route for eth0: File exists (os error 17)");
     assert_eq!((host.links(), host.rules(), host.leases(), host.records()), before);
 
     // The port cannot be published.
     run(&format!("nft add element ip {table} ports {{ tcp . 7000 : 172.17.9.9 . 9 }}"));
-    let error = attach(&network_namespace::create().unwrap()).unwrap_err();
+    let error = attach(&network_namespace::create().unwrap(), "7000:80").unwrap_err();
     assert_eq!(error.to_string(), "Bind for 0.0.0.0:7000 failed: port is already allocated");
     run(&format!("nft delete element ip {table} ports {{ tcp . 7000 }}"));
     assert_eq!((host.links(), host.rules(), host.leases(), host.records()), before);
@@ -226,7 +226,7 @@ fn a_failure_at_any_step_is_undone() {
     let error = host.try_attach(0xf1, &[]).err().unwrap();
     assert!(matches!(error, Error::AlreadyAttached { .. }), "{error}");
     assert_eq!((host.links(), host.rules(), host.leases(), host.records()), before);
-    attach(&network_namespace::create().unwrap()).unwrap();
+    attach(&network_namespace::create().unwrap(), "7003:80").unwrap();
 }
 
 #[test]
@@ -309,7 +309,8 @@ fn an_instance_can_be_removed_when_nobody_uses_it() {
     host.networks.remove_instance().unwrap();
     assert_eq!(host.rules(), String::new());
     drop(container);
-    host.wait_for_links::<&str>(&[]);
+    host.wait_until_gone("veth");
+    assert!(host.links().is_empty());
     assert!(!host.root.path().join("root/networks/bridge.json").exists());
     // And used again, by who opens it again.
     Container::attach(&open(host.root.path()), 0x32, &[]).unwrap();
