@@ -68,7 +68,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, Error> {
     let cgroup = Cgroup::at(hierarchies, plan.cgroup_path.clone());
     let (parent_end, child_end) = channel::pair().map_err(Error::step(Step::Synchronise, id))?;
     let mut parent_end = Some(parent_end);
-    let folder = cgroup.create(&plan.limits, &plan.device_rules)?;
+    let folder = cgroup.create(&plan.limits)?;
     let enters_v1 = cgroup.has_v1();
 
     let child = init::namespaces::with_joined_pid_namespace(&plan.join, || {
@@ -91,6 +91,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, Error> {
     };
     let channel = parent_end.expect("taken only in the child's copy");
     let created = Created { child: Some(child), channel, cgroup, network };
+    created.cgroup.filter_devices(folder.as_ref(), &plan.device_rules)?;
     if enters_v1 {
         created.cgroup.enter_v1(created.pid())?;
         created.say(Proceed::Entered)?;

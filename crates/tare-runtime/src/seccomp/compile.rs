@@ -2,7 +2,7 @@
 
 use super::tables;
 use crate::error::Error;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use tare_spec::runtime::{Seccomp, SeccompAction, SeccompArgument, SeccompOperator, SeccompRule};
 use tare_sys::seccomp::Instruction;
@@ -192,7 +192,8 @@ fn calls(table: &[(u32, &'static str)]) -> Vec<(u32, &'static str)> {
 fn x32_calls() -> Vec<(u32, &'static str)> {
     let own = calls(tables::X32);
     let mut all = calls(tables::X86_64);
-    all.retain(|(_, name)| !own.iter().any(|(_, own)| own == name));
+    let names: HashSet<&str, BuildHasherDefault<Fnv>> = own.iter().map(|(_, name)| *name).collect();
+    all.retain(|(_, name)| !names.contains(name));
     all.extend(own);
     all
 }

@@ -2,18 +2,35 @@
 
 use crate::bundle::Bundle;
 use std::time::Instant;
-use tare_runtime::{Exit, Stdio};
+use tare_runtime::{CreateRequest, Exit, RootFilesystem, Stdio};
 
 crate::cases! { a_start_is_measured }
 
 fn a_start_is_measured() {
+    measure("directory", |bundle, _| RootFilesystem::Directory(bundle.rootfs()));
+    measure("overlay", |bundle, _| overlay(bundle, 0, false));
+    // Each time a new one, as for containers that are removed at their end.
+    measure("volatile overlay", |bundle, round| overlay(bundle, round, true));
+}
+
+fn overlay(bundle: &Bundle, round: usize, volatile: bool) -> RootFilesystem {
+    let folder = |name: &str| {
+        let folder = bundle.folder.path().join(format!("{name}{round}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    RootFilesystem::Overlay { lower: vec![bundle.rootfs()], upper: folder("upper"), work: folder("work"), volatile }
+}
+
+fn measure(name: &str, root: impl Fn(&Bundle, usize) -> RootFilesystem) {
     let rounds = std::env::var("TARE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
     let bundle = Bundle::new(&["/bin/true"]);
     let mut total = Vec::new();
-    let mut parts = [0, 0, 0, 0];
-    for _ in 0..rounds {
+    let mut parts: [Vec<u128>; 4] = Default::default();
+    for round in 0..rounds {
+        let root = root(&bundle, round);
         let begin = Instant::now();
-        let created = tare_runtime::create(bundle.request(Stdio::Null)).unwrap();
+        let created = tare_runtime::create(CreateRequest { root, ..bundle.request(Stdio::Null) }).unwrap();
         let made = begin.elapsed();
         let running = created.start().unwrap();
         let started = begin.elapsed();
@@ -21,16 +38,18 @@ fn a_start_is_measured() {
         let ended = begin.elapsed();
         bundle.cgroup().remove().unwrap();
         let all = begin.elapsed();
-        for (sum, part) in parts.iter_mut().zip([made, started - made, ended - started, all - ended]) {
-            *sum += part.as_micros();
+        for (times, part) in parts.iter_mut().zip([made, started - made, ended - started, all - ended]) {
+            times.push(part.as_micros());
         }
-        total.push(ended);
+        total.push(ended.as_micros());
     }
-    total.sort();
-    let means = parts.map(|sum| sum / rounds as u128);
+    let median = |mut times: Vec<u128>| {
+        times.sort_unstable();
+        (times[times.len() / 2], times[0])
+    };
     println!(
-        "create, start, wait, remove: {means:?} µs on average; until the end: median {:?}, least {:?}",
-        total[total.len() / 2],
-        total[0]
+        "{name}: create, start, wait, remove: {:?} µs; until the end {:?} µs (median, least)",
+        parts.map(median),
+        median(total)
     );
 }
