@@ -109,7 +109,7 @@ fn row(container: &ContainerSummary, truncate: bool) -> Row {
     let mounts: Vec<&str> = spec.binds.iter().map(|bind| bind.source.as_str()).collect();
     let mounts: Vec<String> =
         mounts.into_iter().map(|path| if truncate { ellipsis(path, 15) } else { path.to_owned() }).collect();
-    let labels: Vec<String> = spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> = container.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let fields = BTreeMap::from([
         ("Command", command(&container.command, truncate)),
         ("CreatedAt", duration::show(container.created)),
@@ -126,7 +126,7 @@ fn row(container: &ContainerSummary, truncate: bool) -> Row {
         ("State", state(container.state.status).to_owned()),
         ("Status", status(&container.state)),
     ]);
-    Row { fields, labels: spec.labels.clone() }
+    Row { fields, labels: container.labels.clone() }
 }
 
 /// The command in quotes, cut to 20 characters.
