@@ -256,3 +256,16 @@ fn mounts(record: &ContainerRecord) -> Vec<MountPoint> {
     });
     binds.chain(tmpfs).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_never_ran_has_gos_zero_times() {
+        let json = serde_json::to_value(State::from(&ContainerState::created())).unwrap();
+        assert_eq!((&json["Status"], &json["Running"], &json["Pid"]), (&"created".into(), &false.into(), &0.into()));
+        assert_eq!(json["StartedAt"], "0001-01-01T00:00:00Z");
+        assert_eq!(json["OOMKilled"], false);
+    }
+}

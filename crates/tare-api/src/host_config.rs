@@ -192,3 +192,36 @@ fn bind_text(bind: &Bind) -> String {
     let separator = if options.is_empty() { "" } else { ":" };
     format!("{}:{}{separator}{}", bind.source, bind.target, options.join(","))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tare_engine::container::spec::NetworkMode;
+    use tare_spec::port::PortMapping;
+
+    #[test]
+    fn a_wish_is_shown_as_docker_shows_it() {
+        let bind = |source: &str, target: &str, read_only, create_source| Bind {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            read_only,
+            create_source,
+            propagation: None,
+        };
+        let spec = ContainerSpec {
+            network: NetworkMode::Host,
+            ports: PortMapping::parse("127.0.0.1:3000:80").unwrap(),
+            binds: vec![bind("/a", "/b", true, true), bind("/c", "/d", false, false)],
+            memory: Some(64 << 20),
+            no_new_privileges: true,
+            ..ContainerSpec::default()
+        };
+        let json = serde_json::to_value(HostConfig::from(&spec)).unwrap();
+        assert_eq!(json["Binds"], serde_json::json!(["/a:/b:ro"]));
+        assert_eq!(json["Mounts"], serde_json::json!([{"Type": "bind", "Source": "/c", "Target": "/d"}]));
+        assert_eq!(json["PortBindings"], serde_json::json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "3000"}]}));
+        assert_eq!((&json["NetworkMode"], &json["Memory"]), (&"host".into(), &(64 << 20).into()));
+        assert_eq!(json["SecurityOpt"], serde_json::json!(["no-new-privileges"]));
+        assert_eq!(json["CapAdd"], serde_json::Value::Null);
+    }
+}

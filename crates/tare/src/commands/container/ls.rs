@@ -9,8 +9,11 @@ use crate::table::{self, Column, Row};
 use crate::ui::Ui;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::Ipv4Addr;
+use tare_engine::container::spec::NetworkMode;
 use tare_engine::container::view::{ContainerSummary, ListFilter, PublishedPort};
 use tare_engine::state::record::{ContainerState, Status};
+use tare_spec::port::ExposedPort;
 
 pub(crate) static VERB: Verb = Verb {
     name: "ps",
@@ -120,7 +123,7 @@ fn row(container: &ContainerSummary, truncate: bool) -> Row {
         ("Mounts", mounts.join(",")),
         ("Names", container.name.clone()),
         ("Networks", spec.network.name().to_owned()),
-        ("Ports", ports(&container.ports)),
+        ("Ports", ports(&listed_ports(container))),
         ("RunningFor", format!("{} ago", duration::since(container.created))),
         ("Size", "0B".to_owned()),
         ("State", state(container.state.status).to_owned()),
@@ -165,6 +168,26 @@ fn status(state: &ContainerState) -> String {
             None => format!("Exited ({})", state.exit_code),
         },
     }
+}
+
+/// The published ports and, while the container runs, those that are only exposed, which have host port 0 here.
+fn listed_ports(container: &ContainerSummary) -> Vec<PublishedPort> {
+    let mut ports = container.ports.clone();
+    if container.state.status == Status::Running && container.spec.network == NetworkMode::Bridge {
+        // What the record holds was parsed when the container was made.
+        for exposed in container.exposed.iter().filter_map(|text| ExposedPort::parse(text).ok()).flatten() {
+            let same = |port: &PublishedPort| (port.container_port, port.protocol) == (exposed.port, exposed.protocol);
+            if !container.ports.iter().any(same) {
+                ports.push(PublishedPort {
+                    host_ip: Ipv4Addr::UNSPECIFIED,
+                    host_port: 0,
+                    container_port: exposed.port,
+                    protocol: exposed.protocol,
+                });
+            }
+        }
+    }
+    ports
 }
 
 /// Published ports as Docker lists them, neighbours in one range: `0.0.0.0:3000-3001->80-81/tcp, 443/tcp`.
