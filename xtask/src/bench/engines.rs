@@ -88,8 +88,7 @@ impl Bench {
 
 fn tare(folder: &Path, program: &Path) -> Engine {
     let path = |name: &str| folder.join(name).display().to_string();
-    let prefix =
-        vec![program.display().to_string(), "--root".into(), path("tare"), "--run-root".into(), path("tare-run")];
+    let prefix = vec![program.display().to_string(), "--root".into(), path("tare"), "--run-root".into(), path("run")];
     Engine { name: "tare", prefix }
 }
 

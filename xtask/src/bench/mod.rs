@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn inside(program: &Path, arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let words: Vec<&String> = arguments.iter().filter(|argument| *argument != "--quick").collect();
-    let folder = PathBuf::from(output(Command::new("mktemp").args(["-d", "-t", "tare-bench.XXXXXX"]))?.trim());
+    let folder = PathBuf::from(output(Command::new("mktemp").args(["-d", "-t", "tb.XXXXXX"]))?.trim());
     std::env::set_current_dir(&folder)?;
     let result = measure_all(program, &folder, quick, &words);
     // Mounts below it are only in our namespace; a plain removal would go into them.
@@ -76,7 +76,7 @@ fn measure_all(program: &Path, folder: &Path, quick: bool, words: &[&String]) ->
     if chosen("monitor memory") {
         println!(
             "\n{:24}{:10}{:>14}{:>14}{:>22}",
-            "monitor memory, idle", "who", "private KiB", "resident KiB", "budget"
+            "monitor memory, 5 idle", "who", "private KiB", "resident KiB", "budget"
         );
         for engine in &bench.engines {
             let (resident, private) = rows::monitor(engine, &bench.image)?;
