@@ -208,9 +208,24 @@ impl<'a> Monitor<'a> {
                 let netns = created.network_namespace()?;
                 let ports = ports(&self.loaded);
                 let attach = Attach { container: &record.id, netns: netns.as_fd(), ports: &ports };
-                let attached = self.engine.networks()?.attach(&attach).map_err(|error| self.explain(error))?;
-                Ok(Some(attached))
+                let networks = self.engine.networks()?;
+                let attached = match networks.attach(&attach) {
+                    // A container whose monitor was killed keeps its ports until somebody looks at it.
+                    Err(tare_net::Error::PortAllocated { holder: Some(holder), .. }) if self.has_ended(&holder) => {
+                        networks.attach(&attach)
+                    }
+                    attached => attached,
+                };
+                Ok(Some(attached.map_err(|error| self.explain(error))?))
             }
+        }
+    }
+
+    /// Whether a container does not run; it is cleaned up then.
+    fn has_ended(&self, id: &ContainerId) -> bool {
+        match self.engine.load(id) {
+            Ok(loaded) => loaded.state.status != Status::Running,
+            Err(error) => error.kind() == tare_spec::ErrorKind::NotFound,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod platform;
 pub mod port;
 pub mod reference;
 pub mod runtime;
+pub mod signal;
 
 pub use container_id::ContainerId;
 pub use digest::{ChainId, DiffId, Digest, ImageId};

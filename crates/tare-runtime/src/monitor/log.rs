@@ -109,7 +109,8 @@ impl LogFile {
 fn entry(out: &mut Vec<u8>, stream: Stream, line: &[u8], time: jiff::Timestamp) {
     out.extend_from_slice(b"{\"log\":");
     serde_json::to_writer(&mut *out, &String::from_utf8_lossy(line)).expect("a string and a vector cannot fail");
-    let _ = write!(out, ",\"stream\":\"{}\",\"time\":\"{time:.9}\"}}\n", stream.name());
+    writeln!(out, ",\"stream\":\"{}\",\"time\":\"{time:.9}\"}}", stream.name())
+        .expect("writing to a vector cannot fail");
 }
 
 #[cfg(test)]

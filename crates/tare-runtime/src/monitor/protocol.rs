@@ -121,8 +121,7 @@ impl Connection {
     /// # Errors
     /// socketpair(2)'s.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self { socket: a }, Self { socket: b }))
     }
 
@@ -131,8 +130,7 @@ impl Connection {
     /// # Errors
     /// connect(2)'s: ENOENT and ECONNREFUSED mean that no monitor is there.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self { socket })
     }

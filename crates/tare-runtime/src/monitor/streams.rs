@@ -31,8 +31,7 @@ pub(super) enum What {
 }
 
 impl Token {
-    const KINDS: [What; 6] =
-        [What::Listener, What::Process, What::Input, What::Output, What::Error, What::Connection];
+    const KINDS: [What; 6] = [What::Listener, What::Process, What::Input, What::Output, What::Error, What::Connection];
 
     pub(super) fn container(what: What) -> Self {
         Self { client: 0, what }

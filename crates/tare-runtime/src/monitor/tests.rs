@@ -21,14 +21,16 @@ fn pidfd(child: &Child) -> OwnedFd {
     pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap()
 }
 
+/// What the loop needs of a child, which it reaps.
+fn executed(child: Child) -> Executed {
+    Executed { pid: child.id() as i32, pidfd: pidfd(&child), terminal: None }
+}
+
 fn run_exec(exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Executed, Failure> {
     let mut descriptors = descriptors.into_iter();
-    let child = Command::new(&exec.process.args[0])
-        .args(&exec.process.args[1..])
-        .stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from))
-        .spawn()
-        .unwrap();
-    Ok(Executed { pid: child.id() as i32, pidfd: pidfd(&child), terminal: None })
+    let mut command = Command::new(&exec.process.args[0]);
+    command.args(&exec.process.args[1..]).stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from));
+    Ok(executed(command.spawn().unwrap()))
 }
 
 impl Monitor {
