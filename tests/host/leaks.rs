@@ -74,7 +74,7 @@ pub(super) fn remove(host: &Host, ids: &[String]) {
 fn mounts(host: &Host) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    points.filter(|point| point.starts_with(host.root()) || point.starts_with(host.run_root())).collect()
+    points.filter(|point| point.starts_with(host.folder())).collect()
 }
 
 /// Processes on this host's network (monitors) or with this host's layers below their root (containers); the registry is none of them.
