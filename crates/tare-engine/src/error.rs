@@ -75,6 +75,14 @@ pub enum Error {
         /// The container.
         id: ContainerId,
     },
+    /// The container must run to be signalled.
+    #[error("cannot kill container: {name}: container {id} is not running")]
+    NothingToKill {
+        /// The container as it was named.
+        name: String,
+        /// Its id.
+        id: ContainerId,
+    },
     /// The container runs and must not.
     #[error(
         "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
@@ -136,14 +144,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The host port belongs to another container.
-    #[error("{source}")]
+    #[error("{}", text(error.as_ref()))]
     PortTaken {
         /// The port that was asked for.
         port: u16,
         /// The container that publishes it, by name.
         holder: Option<String>,
         /// The network's error.
-        source: Box<tare_net::Error>,
+        error: Box<tare_net::Error>,
     },
     /// A system call of the engine itself failed.
     #[error("{action}")]
@@ -237,6 +245,7 @@ impl Error {
             }
             Self::NameInUse { .. }
             | Self::NotRunning { .. }
+            | Self::NothingToKill { .. }
             | Self::Running { .. }
             | Self::ImageInUse { .. }
             | Self::PortTaken { .. } => ErrorKind::Conflict,
@@ -281,6 +290,7 @@ impl Error {
             Self::File { .. }
             | Self::Record { .. }
             | Self::InvalidName { .. }
+            | Self::NothingToKill { .. }
             | Self::NoSuchContainer { .. }
             | Self::AmbiguousId { .. }
             | Self::NoSuchImage { .. }

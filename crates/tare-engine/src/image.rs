@@ -101,8 +101,15 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Registry`] for what the registry says or does not say; [`Error::Store`] for content that is not what its
-    /// digest says, and for a full disk. What was whole by then stays for the next attempt.
+    /// digest says, and for a full disk. Nothing of the attempt is left then.
     pub fn pull(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
+        self.pull_all(request, progress).map_err(|error| {
+            let collected = self.store().and_then(|store| Ok(store.collect(&|layer| self.is_used(layer))?));
+            error.after(collected.err().into_iter().collect())
+        })
+    }
+
+    fn pull_all(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
         let reference = Reference::parse(&request.reference)?.with_default_tag();
         progress.event(PullEvent::Resolving(&reference));
         let store = self.store()?;

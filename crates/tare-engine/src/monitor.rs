@@ -149,7 +149,8 @@ impl<'a> Monitor<'a> {
                 volatile: record.spec.auto_remove,
             },
             stdio,
-            user: Some(record.user.as_str()).filter(|user| !user.is_empty()),
+            // Also nobody's name is looked up: it is root's, who may be in groups.
+            user: Some(&record.user),
         };
         let created = tare_runtime::create(request)?;
         let attached = self.attach_network(&created)?;
@@ -237,7 +238,7 @@ impl<'a> Monitor<'a> {
             _ => return error.into(),
         };
         let name = holder.and_then(|id| self.engine.read(&id).ok()).map(|loaded| loaded.record.name);
-        Error::PortTaken { port, holder: name, source: Box::new(error) }
+        Error::PortTaken { port, holder: name, error: Box::new(error) }
     }
 
     /// Takes back what a failed start did, and records why it failed.
@@ -352,7 +353,7 @@ fn execute(live: &Live, exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Execute
         cgroup: &live.cgroup,
         process: &exec.process,
         seccomp,
-        user: exec.user.as_deref().filter(|user| !user.is_empty()),
+        user: exec.user.as_deref(),
         stdio,
     };
     let running = tare_runtime::exec(request)?;

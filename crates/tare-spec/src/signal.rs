@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let cases = [("TERM", Some(15)), ("sigint", Some(2)), ("SIGRTMIN+3", Some(37)), ("RTMAX-30", Some(34)), ("FOO", None)];
+        let cases =
+            [("TERM", Some(15)), ("sigint", Some(2)), ("SIGRTMIN+3", Some(37)), ("RTMAX-30", Some(34)), ("FOO", None)];
         for (name, expected) in cases {
             assert_eq!(number(name), expected, "{name}");
         }

@@ -55,7 +55,7 @@ fn the_image_is_the_same_each_time_and_serves_its_page() {
     assert_eq!((&image.id, image.references[0].familiar()), (&id, "hello:latest".to_owned()));
     let config = image.config.config.clone().unwrap();
     assert_eq!(config.cmd.unwrap(), ["/server"]);
-    assert_eq!(config.stop_signal.as_deref(), Some("SIGKILL"));
+    assert_eq!(config.stop_signal, None);
     assert!(config.exposed_ports.contains_key("80/tcp") && config.env.contains(&"IMAGE=hello".to_owned()));
 
     let root = store.layers().lower_dirs(&image.layers).unwrap().remove(0);

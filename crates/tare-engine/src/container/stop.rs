@@ -74,7 +74,7 @@ impl Engine {
     /// Sends a signal, by name with or without SIG, or by number.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`], [`Error::NotRunning`], [`Error::InvalidParameter`].
+    /// [`Error::NoSuchContainer`], [`Error::NothingToKill`], [`Error::InvalidParameter`].
     pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
         let signal = signal_number(signal)?;
         let loaded = self.load(&self.resolve(name)?)?;
@@ -82,7 +82,7 @@ impl Engine {
             // A kill is done when the container is: commands that follow may rely on it.
             Some(target) if signal == Signal::KILL => self.end(&loaded, &target),
             Some(target) => target.signal(signal),
-            None => Err(Error::NotRunning { id: loaded.record.id }),
+            None => Err(Error::NothingToKill { name: name.to_owned(), id: loaded.record.id }),
         }
     }
 

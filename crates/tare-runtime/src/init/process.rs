@@ -115,7 +115,11 @@ fn become_user(plan: &ProcessPlan, account: &Account) -> Result<(), Error> {
     }
     sets.limit_bounding()?;
     set_keep_capabilities(true).map_err(failed)?;
-    let groups: Vec<Gid> = account.groups.iter().chain(&plan.groups).map(|gid| Gid::from_raw(*gid)).collect();
+    // Of a user by name, the group is among the supplementary ones too: else a set-group-id program could drop it and
+    // be let in where the group is shut out (CVE-2022-36109).
+    let own = matches!(plan.user, UserPlan::Named(_)).then_some(account.gid);
+    let all = own.iter().chain(account.groups.iter().filter(|gid| Some(**gid) != own)).chain(&plan.groups);
+    let groups: Vec<Gid> = all.map(|gid| Gid::from_raw(*gid)).collect();
     set_thread_groups(&groups).map_err(failed)?;
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
     set_thread_res_gid(gid, gid, gid).map_err(failed)?;

@@ -3,6 +3,7 @@
 //! Messages are JSON, one a packet of a `SOCK_SEQPACKET` unix socket, so that they need no framing and carry
 //! descriptors (unix(7), `SCM_RIGHTS`). Each connection serves one attachment, one exec or one wait.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use tare_spec::ErrorKind;
 use tare_spec::runtime::Process;
@@ -131,7 +132,7 @@ impl Connection {
     /// connect(2)'s: ENOENT and ECONNREFUSED mean that no monitor is there.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        at_address(path, |address| Ok(rustix::net::connect(&socket, address)?))?;
         Ok(Self { socket })
     }
 
@@ -233,9 +234,23 @@ impl From<OwnedFd> for Connection {
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    at_address(path, |address| Ok(rustix::net::bind(&socket, address)?))?;
     rustix::net::listen(&socket, 64)?;
     Ok(socket)
+}
+
+/// Calls with the address of a socket's path. An address has room for 107 bytes (unix(7)): a longer path is shortened by
+/// going through a descriptor of its folder.
+fn at_address(path: &Path, call: impl FnOnce(&SocketAddrUnix) -> io::Result<()>) -> io::Result<()> {
+    if let Ok(address) = SocketAddrUnix::new(path) {
+        return call(&address);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    call(&SocketAddrUnix::new(&short)?)
 }
 
 #[cfg(test)]
@@ -265,6 +280,17 @@ mod tests {
         assert_eq!(monitor.try_receive::<Envelope>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(client);
         assert!(monitor.receive::<Envelope>().unwrap().is_none());
+    }
+
+    #[test]
+    fn sockets_may_lie_deep() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a".repeat(100)).join("b".repeat(100));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("monitor.sock");
+        let _listener = listen(&path).unwrap();
+        assert!(path.exists());
+        Connection::connect(&path).unwrap();
     }
 
     #[test]

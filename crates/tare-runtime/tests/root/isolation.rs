@@ -46,7 +46,7 @@ fn rights_are_dockers_default() {
     let output = bundle.output();
     assert_eq!((status(&output, "NoNewPrivs:"), status(&output, "Seccomp:")), ("1".into(), "2".into()));
     assert_eq!((status(&output, "Uid:"), status(&output, "Gid:")), ("33\t33\t33\t33".into(), "34\t34\t34\t34".into()));
-    assert_eq!((status(&output, "Groups:"), status(&output, "CapEff:")), ("29".into(), "0000000000000000".into()));
+    assert_eq!((status(&output, "Groups:"), status(&output, "CapEff:")), ("29 34".into(), "0000000000000000".into()));
     assert_eq!(status(&output, "CapBnd:"), default);
 
     bundle.process().no_new_privileges = false;

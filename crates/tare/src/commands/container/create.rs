@@ -27,7 +27,7 @@ pub(crate) static VERB: Verb = Verb {
 fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let wish = container::read(m, false)?;
     let engine = ui.engine()?;
-    let id = create(&engine, ui, &wish).map_err(|failure| failure.with_code(125))?;
+    let id = create(&engine, ui, &wish)?;
     ui.line(id.as_str())?;
     Ok(Exit::SUCCESS)
 }

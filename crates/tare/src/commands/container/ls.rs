@@ -132,10 +132,13 @@ fn row(container: &ContainerSummary, truncate: bool) -> Row {
     Row { fields, labels: container.labels.clone() }
 }
 
-/// The command in quotes, cut to 20 characters.
+/// The command in quotes, cut to 20 characters. As in Docker, arguments with spaces have single quotes, the program not.
 fn command(words: &[String], truncate: bool) -> String {
-    let line = words.join(" ");
-    format!("\"{}\"", if truncate { ellipsis(&line, 20) } else { line })
+    let quoted = |(index, word): (usize, &String)| {
+        if index > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() }
+    };
+    let line = words.iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ");
+    format!("{:?}", if truncate { ellipsis(&line, 20) } else { line })
 }
 
 /// At most so many characters, the last of them an ellipsis when something is missing.
@@ -253,7 +256,7 @@ mod tests {
     #[test]
     fn commands_are_cut() {
         let words = ["nginx".to_owned(), "-g".to_owned(), "daemon off;".to_owned()];
-        assert_eq!(command(&words, true), "\"nginx -g daemon off;\"");
+        assert_eq!(command(&words, true), "\"nginx -g 'daemon of…\"");
         let words = ["/docker-entrypoint.sh".to_owned(), "nginx".to_owned()];
         assert_eq!(command(&words, true), "\"/docker-entrypoint.…\"");
         assert_eq!(command(&words, false), "\"/docker-entrypoint.sh nginx\"");
