@@ -1,6 +1,6 @@
 //! What an exit code means, for a person who watches a container end.
 
-use crate::flags::{bytes, words};
+use crate::flags::bytes;
 use tare_engine::Engine;
 use tare_spec::ContainerId;
 
@@ -31,7 +31,9 @@ fn text(code: u8, oom: bool, memory: Option<u64>) -> Option<String> {
             "exit code 137: killed by SIGKILL, by a person, a stop that took too long, or for want of memory"
                 .to_owned(),
         ),
-        129.. => words::signal_name(i32::from(code) - 128).map(|name| format!("exit code {code}: ended by SIG{name}")),
+        129.. => {
+            tare_spec::signal::name(i32::from(code) - 128).map(|name| format!("exit code {code}: ended by SIG{name}"))
+        }
         _ => None,
     }
 }

@@ -4,28 +4,11 @@ use crate::container::spec::{Bind, NetworkMode};
 use crate::state::ContainerPaths;
 use crate::state::record::ContainerRecord;
 use std::path::{Path, PathBuf};
+use tare_runtime::capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 use tare_spec::runtime::{
     Capabilities, ConsoleSize, Cpu, DeviceRule, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process,
     Resources, Root, Spec,
 };
-
-/// What a container's root may do: the capabilities Docker gives by default.
-pub(crate) const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
 
 /// Paths that would tell of or change the host, made unreadable.
 const MASKED: [&str; 12] = [
@@ -61,7 +44,7 @@ pub(crate) fn configuration(record: &ContainerRecord, paths: &ContainerPaths) ->
             namespaces: namespaces(record.spec.network),
             resources: Some(resources(record)),
             seccomp: (!record.spec.seccomp_unconfined)
-                .then(|| tare_runtime::seccomp::default_profile(&CAPABILITIES.map(str::to_owned))),
+                .then(|| tare_runtime::seccomp::default_profile(&DEFAULT_CAPABILITIES.map(str::to_owned))),
             masked_paths: masked(),
             readonly_paths: READ_ONLY.map(str::to_owned).to_vec(),
             ..Linux::default()
@@ -72,7 +55,7 @@ pub(crate) fn configuration(record: &ContainerRecord, paths: &ContainerPaths) ->
 
 /// The first process.
 pub(crate) fn process(record: &ContainerRecord) -> Process {
-    let capabilities: Vec<String> = CAPABILITIES.map(str::to_owned).to_vec();
+    let capabilities: Vec<String> = DEFAULT_CAPABILITIES.map(str::to_owned).to_vec();
     Process {
         terminal: record.spec.terminal,
         console_size: record.spec.console_size.map(|(height, width)| ConsoleSize { height, width }),

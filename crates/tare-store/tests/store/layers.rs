@@ -557,10 +557,13 @@ fn a_crash_leaves_only_what_the_next_open_sweeps() {
 /// A writer that is killed in the middle of a layer and of a blob.
 #[test]
 fn a_killed_writer_is_swept() {
+    if let Some(root) = std::env::var_os("TARE_KILLED_ROOT") {
+        return write_half_a_layer(Path::new(&root));
+    }
     let Some(scratch) = Scratch::new() else { return };
     drop(scratch.store());
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "layers::inside_a_writer_to_kill", "--ignored"])
+        .args(["--exact", "layers::a_killed_writer_is_swept"])
         .env("TARE_KILLED_ROOT", scratch.root())
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
@@ -581,11 +584,9 @@ fn a_killed_writer_is_swept() {
     assert_eq!(store.layers().list().unwrap(), []);
 }
 
-#[test]
-#[ignore = "waits to be killed by a_killed_writer_is_swept"]
-fn inside_a_writer_to_kill() {
-    let root = std::env::var_os("TARE_KILLED_ROOT").expect("set by a_killed_writer_is_swept");
-    let store = Store::open(Path::new(&root)).unwrap();
+/// In a process of its own: waits to be killed.
+fn write_half_a_layer(root: &Path) {
+    let store = Store::open(root).unwrap();
     let bytes = archive(&["first", "second"].map(|path| Member { size: 1 << 20, ..member(path, Kind::File) }));
     let layer = descriptor(&bytes);
     // The first half of the layer, then whatever standard input brings: nothing, for ever.
@@ -639,10 +640,13 @@ fn damaged_archives_never_panic() {
 /// A tmpfs of 2 MiB in a mount namespace of the test's own thread; unsharing needs no other thread to agree.
 #[test]
 fn a_full_disk_leaves_nothing() {
+    if let Some(root) = std::env::var_os("TARE_SMALL_DISK") {
+        return fill_a_small_disk(Path::new(&root));
+    }
     let Some(scratch) = Scratch::new() else { return };
     let status = std::process::Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c"])
-        .arg("mkdir -p \"$1\" && mount -t tmpfs -o size=2m tmpfs \"$1\" && exec \"$2\" --exact layers::inside_a_small_disk --ignored --nocapture")
+        .arg("mkdir -p \"$1\" && mount -t tmpfs -o size=2m tmpfs \"$1\" && exec \"$2\" --exact layers::a_full_disk_leaves_nothing --nocapture")
         .arg("sh")
         .arg(scratch.root())
         .arg(std::env::current_exe().unwrap())
@@ -652,11 +656,9 @@ fn a_full_disk_leaves_nothing() {
     assert!(status.success());
 }
 
-#[test]
-#[ignore = "runs inside the mount namespace that a_full_disk_leaves_nothing makes"]
-fn inside_a_small_disk() {
-    let root = std::env::var_os("TARE_SMALL_DISK").expect("set by a_full_disk_leaves_nothing");
-    let store = Store::open(Path::new(&root)).unwrap();
+/// In a process of its own, inside that mount namespace.
+fn fill_a_small_disk(root: &Path) {
+    let store = Store::open(root).unwrap();
     let error = apply(&store, &archive(&[Member { size: 8 << 20, ..member("big", Kind::File) }])).unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Unavailable);

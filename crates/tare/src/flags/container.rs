@@ -158,10 +158,7 @@ pub(crate) fn read(m: &Matches, detached: bool) -> Result<Wish, Failure> {
     if image.is_empty() {
         return Err(refuse("invalid reference format".to_owned()));
     }
-    let name = m.one("name").map(str::to_owned);
-    if let Some(name) = &name {
-        words::container_name(name).map_err(refuse)?;
-    }
+    let name = m.one("name").filter(|name| !name.is_empty()).map(str::to_owned);
     if let Some(policy) = m.one("restart").filter(|&policy| policy != "no" && !policy.is_empty()) {
         return Err(refuse(format!("--restart {policy} is not supported yet")));
     }

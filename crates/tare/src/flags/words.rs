@@ -11,18 +11,6 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A container's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-pub(crate) fn container_name(name: &str) -> Result<(), String> {
-    let plain = name.strip_prefix('/').unwrap_or(name);
-    let mut letters = plain.chars();
-    let first = letters.next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if first && plain.len() > 1 && letters.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
-        Ok(())
-    } else {
-        Err(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
-    }
-}
-
 /// A standard stream of `-a`.
 pub(crate) fn stream(text: &str) -> Result<String, String> {
     let stream = text.to_ascii_lowercase();
@@ -55,60 +43,9 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     Ok(address.to_string())
 }
 
-/// Signals by the names that people write, in the order of `kill -l`.
-const SIGNALS: &[(&str, i32)] = &[
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
-
-/// The name of a signal without `SIG`.
-pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
-    SIGNALS.iter().find(|&&(_, signal)| signal == number).map(|&(name, _)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_containers() {
-        for name in ["web", "a1", "/web", "a_b.c-d"] {
-            assert_eq!(container_name(name), Ok(()), "{name}");
-        }
-        for name in ["", "a", "-a", ".a", "a b", "a/b", "ä1"] {
-            let text = format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
-            assert_eq!(container_name(name), Err(text));
-        }
-    }
 
     #[test]
     fn host_entries() {

@@ -4,7 +4,7 @@ use crate::cli::Verb;
 use crate::detach::DetachKeys;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::parse::{Arity, Matches};
-use crate::flags::{DETACH_KEYS, Flag, words};
+use crate::flags::{DETACH_KEYS, Flag};
 use crate::pump::{self, Pump, PumpEnd};
 use crate::signals::Signals;
 use crate::terminal::{self, RawMode};
@@ -118,7 +118,7 @@ impl Caught {
             pump::resize(&session);
         }
         let forward = |signal: i32| {
-            if let (Some(container), Some(name)) = (container, words::signal_name(signal)) {
+            if let (Some(container), Some(name)) = (container, tare_spec::signal::name(signal)) {
                 // The container may have ended meanwhile; its end is what gets reported.
                 let _ = engine.kill(container, name);
             }
