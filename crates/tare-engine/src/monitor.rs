@@ -45,6 +45,9 @@ fn run() -> Result<()> {
     let starter = take_stdin()?;
     // Signals of the terminal that started it are not meant for it.
     rustix::process::setsid().map_err(|errno| Error::System { action: "start a session", source: errno.into() })?;
+    // Executed through a descriptor, it would be listed under that number.
+    rustix::thread::set_name(c"tare-monitor")
+        .map_err(|errno| Error::System { action: "name the monitor", source: errno.into() })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut arguments = std::env::args_os().skip(1);
     let mut next = || arguments.next().unwrap_or_default();
