@@ -11,7 +11,7 @@ use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::state::file::{self, Durability};
 use crate::state::lock::{self, Lock, Taken};
-use crate::state::record::{ContainerState, Run, RunNetwork, Status};
+use crate::state::record::{ContainerRecord, ContainerState, Run, RunNetwork, Status};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -22,7 +22,6 @@ use tare_runtime::monitor::protocol::{self, Connection, Exec};
 use tare_runtime::monitor::{Configuration, Executed, Supervisor};
 use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio};
 use tare_spec::port::PortMapping;
-use tare_spec::runtime::Spec;
 use tare_spec::{ContainerId, ExposedPort};
 
 /// `argv[0]` of monitor processes.
@@ -76,7 +75,6 @@ struct Monitor<'a> {
 /// A container that runs, and what keeps it so.
 struct Live {
     running: Running,
-    spec: Spec,
     cgroup: tare_runtime::cgroup::Cgroup,
     /// Sockets that hold the published ports of the host as long as they are open.
     _ports: Vec<OwnedFd>,
@@ -110,7 +108,11 @@ impl<'a> Monitor<'a> {
             }
         };
         supervisor.started(live.running.pid);
-        let mut executor = |exec, descriptors| execute(&live, exec, descriptors).map_err(|error| error.to_failure());
+        // What set the container up is not needed while it runs.
+        tare_sys::memory::release_free();
+        let record = &self.loaded.record;
+        let mut executor =
+            |exec, descriptors| execute(&live, record, exec, descriptors).map_err(|error| error.to_failure());
         let served = supervisor.run(live.running.pidfd.as_fd(), &mut executor);
         if let Err(error) = &served {
             // Without its loop nobody reads the container's output: it ends with the monitor, and is seen to end.
@@ -197,7 +199,7 @@ impl<'a> Monitor<'a> {
         }
         self.loaded.state = state;
         let reservations = attached.map(|attached| attached.reservations).unwrap_or_default();
-        Ok(Live { running, spec, cgroup, _ports: reservations })
+        Ok(Live { running, cgroup, _ports: reservations })
     }
 
     fn attach_network(&self, created: &Created) -> Result<Option<Attached>> {
@@ -336,7 +338,7 @@ fn standard_streams(loaded: &Loaded) -> Result<(Stdio, Configuration)> {
 }
 
 /// Runs a further process for a client.
-fn execute(live: &Live, exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Executed> {
+fn execute(live: &Live, record: &ContainerRecord, exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Executed> {
     let mut descriptors = descriptors.into_iter();
     let null = || {
         let file = std::fs::File::options().read(true).write(true).open("/dev/null");
@@ -350,12 +352,12 @@ fn execute(live: &Live, exec: Exec, descriptors: Vec<OwnedFd>) -> Result<Execute
         let (stdin, stdout, stderr) = (take(exec.streams.stdin), take(exec.streams.stdout), take(exec.streams.stderr));
         Stdio::Pipes { stdin, stdout: stdout.map_or_else(null, Ok)?, stderr: stderr.map_or_else(null, Ok)? }
     };
-    let seccomp = live.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let seccomp = oci::seccomp(record);
     let request = ExecRequest {
         init: live.running.pidfd.as_fd(),
         cgroup: &live.cgroup,
         process: &exec.process,
-        seccomp,
+        seccomp: seccomp.as_ref(),
         user: exec.user.as_deref(),
         stdio,
     };

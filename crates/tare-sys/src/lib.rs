@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clone;
 pub mod directory;
 pub mod exec;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod network_namespace;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tare_runtime::capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 use tare_spec::runtime::{
     Capabilities, ConsoleSize, Cpu, DeviceRule, Linux, Memory, Mount, Namespace, NamespaceKind, Pids, Process,
-    Resources, Root, Spec,
+    Resources, Root, Seccomp, Spec,
 };
 
 /// Paths that would tell of or change the host, made unreadable.
@@ -43,14 +43,19 @@ pub(crate) fn configuration(record: &ContainerRecord, paths: &ContainerPaths) ->
         linux: Some(Linux {
             namespaces: namespaces(record.spec.network),
             resources: Some(resources(record)),
-            seccomp: (!record.spec.seccomp_unconfined)
-                .then(|| tare_runtime::seccomp::default_profile(&DEFAULT_CAPABILITIES.map(str::to_owned))),
+            seccomp: seccomp(record),
             masked_paths: masked(),
             readonly_paths: READ_ONLY.map(str::to_owned).to_vec(),
             ..Linux::default()
         }),
         ..Spec::default()
     }
+}
+
+/// The filter of all its processes.
+pub(crate) fn seccomp(record: &ContainerRecord) -> Option<Seccomp> {
+    let profile = || tare_runtime::seccomp::default_profile(&DEFAULT_CAPABILITIES.map(str::to_owned));
+    (!record.spec.seccomp_unconfined).then(profile)
 }
 
 /// The first process.
