@@ -36,6 +36,8 @@ pub struct LogFile {
     /// What of a line was read before its newline, for each stream.
     partial: [Vec<u8>; 2],
     out: Vec<u8>,
+    /// Whether a write failed already.
+    failed: bool,
 }
 
 impl LogFile {
@@ -46,13 +48,14 @@ impl LogFile {
     pub fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new() })
+        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new(), failed: false })
     }
 
     /// Adds what was read from a stream. Whole lines are written at once, in one write(2).
     ///
     /// # Errors
-    /// write(2)'s; a full disk loses these lines and no others.
+    /// write(2)'s; a full disk loses these lines and no others. Only the first failure is an error: a container that
+    /// filled the disk could make its monitor report as many as it writes bytes.
     pub fn append(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
         let now = jiff::Timestamp::now();
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
@@ -66,7 +69,7 @@ impl LogFile {
     /// Writes what was read without a newline at the end.
     ///
     /// # Errors
-    /// write(2)'s.
+    /// As [`LogFile::append`].
     pub fn finish(&mut self) -> io::Result<()> {
         let now = jiff::Timestamp::now();
         for stream in [Stream::Stdout, Stream::Stderr] {
@@ -101,7 +104,10 @@ impl LogFile {
     fn write_out(&mut self) -> io::Result<()> {
         let result = self.file.write_all(&self.out);
         self.out.clear();
-        result
+        match result {
+            Err(_) if std::mem::replace(&mut self.failed, true) => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -166,5 +172,13 @@ mod tests {
     #[test]
     fn bytes_that_are_not_text_are_replaced() {
         assert_eq!(written(&[(Stream::Stdout, b"a\xffb\n")]), [pair("stdout", "a\u{fffd}b\n")]);
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_once() {
+        let mut log = LogFile::open(Path::new("/dev/full")).unwrap();
+        assert_eq!(log.append(Stream::Stdout, b"a\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        log.append(Stream::Stdout, b"b\n").unwrap();
+        log.finish().unwrap();
     }
 }

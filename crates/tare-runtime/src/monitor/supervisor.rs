@@ -424,7 +424,7 @@ impl Supervisor {
             }
         };
         if let Err(error) = self.log.append(STREAMS[index], &self.buffer[..count]) {
-            // Reported once a failure; the container goes on, as with a full disk under any other program.
+            // The first failure only; the container goes on, as with a full disk under any other program.
             let _ = self.log_failed(&error);
         }
         let mut resume = false;
