@@ -13,6 +13,7 @@
 //! The child's end is close-on-exec. A parent that dies ends the conversation, and the child with it.
 
 use crate::error::{Error, Step};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno as Os;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -58,6 +59,16 @@ impl ParentEnd {
         match rustix::net::send(&self.0, &[proceed as u8], SendFlags::NOSIGNAL) {
             Ok(_) | Err(Os::PIPE | Os::CONNRESET) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits so long for a report, or the end of the child; false when the time is up.
+    pub(crate) fn wait(&self, milliseconds: u32) -> Result<bool, Os> {
+        let time =
+            Timespec { tv_sec: i64::from(milliseconds / 1000), tv_nsec: i64::from(milliseconds % 1000) * 1_000_000 };
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)) {
+            Err(Os::INTR) => Ok(false),
+            result => result.map(|count| count > 0),
         }
     }
 

@@ -135,7 +135,7 @@ impl Created {
     /// What went wrong in the child, from mounts to exec. The process is then reaped and the cgroup removed.
     pub fn start(mut self) -> Result<Running, Error> {
         self.say(Proceed::Go)?;
-        let console = await_exec(&self.channel)?;
+        let console = await_exec(&self.channel, || Ok(()))?;
         let child = self.child.take().expect("taken only here, by value");
         Ok(Running { pid: child.pid, pidfd: child.pidfd, console })
     }
@@ -159,10 +159,14 @@ impl Drop for Created {
     }
 }
 
-/// Reads reports until the program was executed.
-pub(crate) fn await_exec(channel: &ParentEnd) -> Result<Option<OwnedFd>, Error> {
+/// Reads reports until the program was executed; `ready` returns when there is something to read.
+pub(crate) fn await_exec(
+    channel: &ParentEnd,
+    mut ready: impl FnMut() -> Result<(), Error>,
+) -> Result<Option<OwnedFd>, Error> {
     let mut console = None;
     loop {
+        ready()?;
         match channel.receive()? {
             None => return Ok(console),
             Some(Report::Console(descriptor)) => console = Some(descriptor),

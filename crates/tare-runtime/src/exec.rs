@@ -1,13 +1,17 @@
 //! Another process in a running container.
 
-use crate::channel::{self, Proceed};
+use crate::channel::{self, ParentEnd, Proceed};
 use crate::create::{Running, await_exec, kill_and_reap};
 use crate::error::{Error, Step};
 use crate::init;
 use crate::plan::ProcessPlan;
 use crate::request::{ExecRequest, Stdio};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::AsFd;
-use tare_sys::clone::{CloneOptions, spawn};
+use tare_sys::clone::{Child, CloneOptions, spawn};
+
+/// How often a process that does not become its program is looked at, in milliseconds: ordinary ones need less.
+const LOOK: u32 = 200;
 
 /// Starts a process in the namespaces and the cgroup of a container. It is a child of the caller, which must have one
 /// thread only, and has to reap it: the kernel lets the container's first process end only after every other process of
@@ -43,7 +47,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Running, Error> {
             request.cgroup.enter_v1(child.pid)?;
         }
         channel.send(Proceed::Go).map_err(Error::step(Step::Synchronise, "a process"))?;
-        await_exec(&channel)
+        await_exec(&channel, || ready_unless_stopped(&channel, &child))
     })();
     match result {
         Ok(console) => Ok(Running { pid: child.pid, pidfd: child.pidfd, console }),
@@ -52,4 +56,22 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Running, Error> {
             Err(error)
         }
     }
+}
+
+/// Waits until the child has said something or is gone. The container's root sees it, cannot look into it, but can stop
+/// it: waiting for it would then last as long as the container likes.
+fn ready_unless_stopped(channel: &ParentEnd, child: &Child) -> Result<(), Error> {
+    let failed = || Error::step(Step::Synchronise, "a process");
+    while !channel.wait(LOOK).map_err(failed())? {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(child.pidfd.as_fd()), options) {
+            Ok(Some(_)) => {
+                let reason = "was stopped by the container before it ran its program";
+                return Err(Error::refused(Step::Synchronise, "a process", reason));
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed()(error)),
+        }
+    }
+    Ok(())
 }

@@ -58,7 +58,9 @@ pub(super) fn explain(path: &CStr, error: Errno) -> Error {
 }
 
 fn missing_interpreter(path: &CStr) -> Option<NotExecutable> {
-    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?);
+    // NONBLOCK: the container may have put a FIFO there meanwhile.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()?);
     // A page holds any first line that the kernel reads, and the program headers of any linker's making.
     let mut head = vec![0; 4096];
     let length = file.read_at(&mut head, 0).ok()?;
@@ -127,6 +129,19 @@ mod tests {
         assert_eq!(interpreter(b"#! /bin/sh -e\r\n", |_, _| None), missing("/bin/sh", false));
         assert_eq!(interpreter(b"#!/bin/sh\r\necho\r\n", |_, _| None), missing("/bin/sh", true));
         assert_eq!(interpreter(b"hello", |_, _| None), None);
+    }
+
+    #[test]
+    fn a_fifo_in_the_programs_place_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mkfifoat(CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        let (done, waited) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let path = CString::new(path.into_os_string().into_encoded_bytes()).unwrap();
+            done.send(missing_interpreter(&path)).unwrap();
+        });
+        assert_eq!(waited.recv_timeout(std::time::Duration::from_secs(10)).unwrap(), None);
     }
 
     #[test]
