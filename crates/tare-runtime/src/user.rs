@@ -4,7 +4,7 @@
 //! them (CVE-2024-9676).
 
 use crate::error::{Error, Step};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno as Os;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -18,6 +18,9 @@ const HIGHEST_ID: u64 = (1 << 31) - 1;
 
 /// NGROUPS_MAX of linux/limits.h.
 const MOST_GROUPS: usize = 65536;
+
+/// SYSFS_MAGIC of linux/magic.h.
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
 /// What a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +159,11 @@ fn each_line(root: BorrowedFd<'_>, path: &str, mut visit: impl FnMut(&str) -> bo
     let status = rustix::fs::fstat(&file).map_err(failed)?;
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
         return Err(Error::refused(Step::ReadUsers, format_args!("/{path}"), "is not a regular file"));
+    }
+    // Regular files too, as far as stat tells. We read with rights that the container has not, and reading some of them
+    // (/proc/kmsg) takes from the host what was read.
+    if matches!(rustix::fs::fstatfs(&file).map_err(failed)?.f_type, PROC_SUPER_MAGIC | SYSFS_MAGIC) {
+        return Err(Error::refused(Step::ReadUsers, format_args!("/{path}"), "leads to a file of the kernel"));
     }
     if status.st_size as u64 > FILE_LIMIT {
         let reason = format!("has {} bytes, more than {FILE_LIMIT}", status.st_size);

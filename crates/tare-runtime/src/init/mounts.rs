@@ -35,7 +35,7 @@ pub(super) fn mount(
     match (&plan.source, source) {
         (Source::Bind { .. }, Some(source)) => bind(root, plan, &source),
         (Source::New { fs_type, device, data }, _) => {
-            let target = root.make_directory(&plan.target)?;
+            let target = root.make_target(&plan.target, true)?;
             let mount = new_file_system(fs_type, device.as_deref(), data, plan.attributes)
                 .map_err(Error::step(Step::Mount, format_args!("{fs_type} on {}", plan.target.display())))?;
             attach(&mount, target).map_err(Error::step(Step::Mount, plan.target.display()))?;

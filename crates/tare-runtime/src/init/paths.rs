@@ -71,16 +71,25 @@ fn find(root: &Rootfs, path: &Path, step: Step) -> Result<Option<(OwnedFd, FileT
 fn open_null() -> Result<OwnedFd, Error> {
     let null = open_tree(CWD, "/dev/null", clone_flags()).map_err(Error::step(Step::OpenSource, "/dev/null"))?;
     check_null(&null)?;
+    // It is the host's inode: the container's root could change its mode and owner for all of the host. A read-only
+    // mount refuses that, and still lets a device be read and written.
+    set_attributes(&null, false, Attributes { set: READ_ONLY | NO_SUID | NO_EXEC, ..Attributes::default() })
+        .map_err(Error::step(Step::OpenSource, "/dev/null"))?;
     Ok(null)
 }
 
 /// Makes sure that an opened file is the null device.
 pub(super) fn check_null(file: &OwnedFd) -> Result<(), Error> {
-    let status = rustix::fs::fstat(file).map_err(Error::step(Step::OpenSource, "/dev/null"))?;
-    let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
-    if is_device && status.st_rdev == makedev(1, 3) {
+    if is_null(file).map_err(Error::step(Step::OpenSource, "/dev/null"))? {
         Ok(())
     } else {
         Err(Error::refused(Step::OpenSource, "/dev/null", "is not the null device"))
     }
+}
+
+/// Whether an opened file is a null device, the host's or a container's.
+pub(super) fn is_null(file: &OwnedFd) -> Result<bool, Os> {
+    let status = rustix::fs::fstat(file)?;
+    let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
+    Ok(is_device && status.st_rdev == makedev(1, 3))
 }

@@ -143,10 +143,29 @@ impl Rootfs {
     }
 
     /// Opens the target of a mount, after making what is missing: a directory or an empty file.
+    ///
+    /// A link of the image that leads from elsewhere into the container's /proc, /sys or /dev is refused: what is
+    /// mounted there would stand where the runtime relies on the kernel's own (CVE-2019-19921), and devices would be
+    /// made in a volume of the host.
     pub(super) fn make_target(&self, path: &Path, directory: bool) -> Result<OwnedFd, Error> {
-        if directory {
-            return self.make_directory(path);
+        let target = if directory { self.make_directory(path)? } else { self.make_file(path)? };
+        if is_special(path) {
+            return Ok(target);
         }
+        let failed = |error: Os| Error::step(Step::OpenTarget, path.display())(error);
+        let device = rustix::fs::fstat(&target).map_err(failed)?.st_dev;
+        if device == rustix::fs::fstat(&self.root).map_err(failed)?.st_dev {
+            return Ok(target);
+        }
+        for special in SPECIAL {
+            if self.find(Path::new(special)).is_ok_and(|(_, status)| status.st_dev == device) {
+                return Err(Error::refused(Step::OpenTarget, path.display(), format!("leads into {special}")));
+            }
+        }
+        Ok(target)
+    }
+
+    fn make_file(&self, path: &Path) -> Result<OwnedFd, Error> {
         match self.find(path) {
             Ok((file, status)) if FileType::from_raw_mode(status.st_mode) != FileType::Symlink => return Ok(file),
             Ok(_) | Err(Os::LOOP) => {
@@ -186,9 +205,11 @@ impl Rootfs {
     }
 }
 
-/// Whether the path is in one of the folders whose entries the runtime makes or relies on.
+/// The folders whose entries the runtime makes or relies on.
+const SPECIAL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
 fn is_special(path: &Path) -> bool {
-    ["/dev", "/proc", "/sys"].into_iter().any(|special| path.starts_with(special))
+    SPECIAL.into_iter().any(|special| path.starts_with(special))
 }
 
 /// Attaches a detached mount to an opened target.

@@ -53,14 +53,24 @@ pub(super) fn attach(root: &Rootfs, stdio: &Stdio, terminal: Option<OwnedFd>, ui
         Stdio::Pipes { stdin, stdout, stderr } => (stdin.as_ref(), Some(stdout), Some(stderr)),
         Stdio::Null | Stdio::Terminal { .. } => (None, None, None),
     };
-    let null = if stdin.is_none() || stdout.is_none() { Some(open_null(root)?) } else { None };
+    // The caller's null device is the host's: through the descriptor, the container's root could change its mode and
+    // owner. The container's own does the same.
+    let mut given = [stdin, stdout, stderr];
+    for file in &mut given {
+        if let Some(null) = *file
+            && super::paths::is_null(null).map_err(Error::step(Step::AttachStdio, "the process"))?
+        {
+            *file = None;
+        }
+    }
+    let null = if given.iter().any(Option::is_none) { Some(open_null(root)?) } else { None };
     // A descriptor that is itself 0 to 2 must not be overwritten before it is used, so all are moved up first.
     let mut moved = Vec::with_capacity(3);
-    for file in [stdin, stdout, stderr] {
+    for file in given {
         let file = file.or(null.as_ref()).expect("the null device was opened for what is missing");
         moved.push(rustix::io::fcntl_dupfd_cloexec(file, 3).map_err(Error::step(Step::AttachStdio, "the process"))?);
     }
-    for (number, (file, given)) in moved.iter().zip([stdin, stdout, stderr]).enumerate() {
+    for (number, (file, given)) in moved.iter().zip(given).enumerate() {
         if given.is_some() {
             own(file, uid)?;
         }
