@@ -66,8 +66,8 @@ fn ready_unless_stopped(channel: &ParentEnd, child: &Child) -> Result<(), Error>
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(child.pidfd.as_fd()), options) {
             Ok(Some(_)) => {
-                let reason = "was stopped by the container before it ran its program";
-                return Err(Error::refused(Step::Synchronise, "a process", reason));
+                let reason = "it was stopped from inside before it could run its program";
+                return Err(Error::refused(Step::Clone, "the container", reason));
             }
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed()(error)),
