@@ -4,6 +4,8 @@ use super::log::{LogFile, Stream};
 use super::protocol::{Connection, Envelope, Exec, Failure, Reply, Request, Streams, VERSION};
 use super::streams::{Read, Token, Watch, What, Written, read, set_nonblocking, write};
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -65,6 +67,8 @@ pub struct Supervisor {
     log: LogFile,
     clients: BTreeMap<u32, Client>,
     next_client: u32,
+    /// Out of descriptors: nobody is accepted.
+    deaf: bool,
     pid: Option<i32>,
     input: Option<OwnedFd>,
     input_pending: Vec<u8>,
@@ -96,6 +100,7 @@ impl Supervisor {
             log,
             clients: BTreeMap::new(),
             next_client: 1,
+            deaf: false,
             pid: None,
             input: None,
             input_pending: Vec::new(),
@@ -175,7 +180,7 @@ impl Supervisor {
                 match (token.client, token.what) {
                     (0, What::Listener) => self.accept()?,
                     (0, What::Process) => ended = true,
-                    (0, What::Input) => self.write_input(),
+                    (0, What::Input) => self.input_event(flags),
                     (0, What::Output) => self.forward(0),
                     (0, What::Error) => self.forward(1),
                     (id, What::Connection) => self.serve(id, executor),
@@ -201,6 +206,11 @@ impl Supervisor {
     pub fn finish(mut self, code: i32) -> io::Result<()> {
         self.outputs = [None, None];
         self.input = None;
+        self.accept()?;
+        let waiting: Vec<u32> = self.clients.keys().copied().collect();
+        for id in waiting {
+            self.serve(id, &mut has_ended);
+        }
         loop {
             let flushed: Vec<u32> =
                 self.clients.iter().filter(|(_, c)| c.pending.iter().all(Vec::is_empty)).map(|(id, _)| *id).collect();
@@ -223,7 +233,7 @@ impl Supervisor {
             for (token, flags) in events {
                 match (token.client, token.what) {
                     (0, _) => self.watch.remove(&self.listener),
-                    (id, What::Connection) => self.disconnect(id),
+                    (id, What::Connection) => self.serve(id, &mut has_ended),
                     (id, what) => self.client_event(id, what, flags),
                 }
             }
@@ -240,11 +250,28 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Takes all who wait for a connection.
     fn accept(&mut self) -> io::Result<()> {
-        match rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC) {
-            Ok(socket) => self.add_client(Connection::from(socket), false),
-            // The client went away again, or there is no descriptor left for it: it sees its connection closed.
-            Err(_) => Ok(()),
+        loop {
+            match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
+                Ok(socket) => self.add_client(Connection::from(socket), false)?,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    // They stay in the queue until a client has gone: watched on, the queue would keep the loop busy.
+                    self.deaf = true;
+                    self.watch.remove(&self.listener);
+                    return Ok(());
+                }
+                // Who wanted to connect went away again.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A client has gone, and with it some descriptors: there may be room for one that waits.
+    fn listen_again(&mut self) {
+        if self.deaf && self.watch.add(&self.listener, Token::container(What::Listener), EventFlags::IN).is_ok() {
+            self.deaf = false;
         }
     }
 
@@ -268,6 +295,7 @@ impl Supervisor {
         if blocked {
             self.resume();
         }
+        self.listen_again();
     }
 
     fn serve(&mut self, id: u32, executor: &mut Executor<'_>) {
@@ -531,6 +559,15 @@ impl Supervisor {
         }
     }
 
+    /// The container took input, or closed its end, which the kernel reports for as long as the descriptor is watched.
+    fn input_event(&mut self, flags: EventFlags) {
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) && self.terminal.is_none() {
+            self.close_input();
+        } else {
+            self.write_input();
+        }
+    }
+
     /// Writes what clients sent; stops reading from them while the container does not take it.
     fn write_input(&mut self) {
         let Some(input) = &self.input else { return };
@@ -559,6 +596,11 @@ impl Supervisor {
 
 fn duplicate(fd: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// Answers who asks for a process too late.
+fn has_ended(_: Exec, _: Vec<OwnedFd>) -> Result<Executed, Failure> {
+    Err(refusal(ErrorKind::Conflict, "the container has ended"))
 }
 
 fn refusal(kind: ErrorKind, message: &str) -> Failure {

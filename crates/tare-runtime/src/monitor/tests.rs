@@ -14,6 +14,8 @@ use tare_spec::runtime::Process;
 
 struct Monitor {
     folder: tempfile::TempDir,
+    /// The number of its thread.
+    number: i32,
     thread: JoinHandle<()>,
 }
 
@@ -46,7 +48,9 @@ impl Monitor {
         }
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_pid()).unwrap();
             let mut supervisor = Supervisor::new(listener, Some(starter), log).unwrap();
             let mut child = command.spawn().unwrap();
             let streams = Configuration {
@@ -63,7 +67,7 @@ impl Monitor {
             supervisor.finish(code).unwrap();
         });
         assert!(matches!(receive(&client), Reply::Started { .. }));
-        (Self { folder, thread }, client)
+        (Self { folder, number: told.recv().unwrap(), thread }, client)
     }
 
     fn connect(&self) -> Connection {
@@ -215,6 +219,46 @@ fn requests_it_does_not_understand_are_answered() {
     end.request(Request::Attach(Streams { stdin: true, ..Streams::default() }), &[_reader.as_fd()]).unwrap();
     assert!(matches!(receive(&end), Reply::Started { .. }));
     (&_writer).write_all(b"\n").unwrap();
+    drop(starter);
+    monitor.join();
+}
+
+/// Clock ticks of processor time that this thread has used.
+fn ticks(thread: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    let fields: Vec<u64> =
+        stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(2).map(|field| field.parse().unwrap()).collect();
+    fields.iter().sum()
+}
+
+#[test]
+fn a_container_that_closes_its_input_does_not_keep_the_loop_busy() {
+    let (input, output, theirs_in, theirs_out) = starter();
+    let descriptors = [theirs_in.as_fd(), theirs_out.as_fd()];
+    let script = "exec 0</dev/null; echo closed; sleep 1; echo done";
+    let (monitor, client) = Monitor::start(script, Some((IN_OUT, &descriptors)));
+    drop((theirs_in, theirs_out));
+    let mut reader = std::io::BufReader::new(output);
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+    let before = ticks(monitor.number);
+    std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+    assert_eq!(line, "closed\ndone\n");
+    // A loop that spins uses all of that second: a hundred ticks.
+    assert!(ticks(monitor.number) - before < 30);
+    drop(input);
+    assert!(matches!(receive(&client), Reply::Exited { code: 0 }));
+    monitor.join();
+}
+
+#[test]
+fn who_asks_late_is_told_all_the_same() {
+    let (monitor, starter) = Monitor::start("exit 4", None);
+    // Asked at some moment of the end: told, or too late to connect; never left without an answer.
+    if let Ok(client) = Connection::connect(&monitor.folder.path().join("sock")) {
+        client.request(Request::Wait, &[]).unwrap();
+        assert!(matches!(client.receive::<Reply>(), Ok(Some((Reply::Exited { code: 4 }, _)) | None) | Err(_)));
+    }
     drop(starter);
     monitor.join();
 }
