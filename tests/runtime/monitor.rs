@@ -36,6 +36,9 @@ fn a_monitor_belongs_to_nobody() {
     assert_eq!(threads, 1);
     let folder = fs::read_link(format!("/proc/{monitor}/cwd")).unwrap();
     assert_eq!(folder.to_str(), Some("/"), "it holds nobody's folder");
+    // systemd kills what is left in the cgroup of a service or login that ends.
+    let cgroups = fs::read_to_string(format!("/proc/{monitor}/cgroup")).unwrap();
+    assert_eq!(cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/tare/monitors"), "/tare/monitors");
 }
 
 #[test]

@@ -9,12 +9,16 @@ use crate::error::{Error, Result};
 use crate::session::{Pipes, Session};
 use crate::state::record::Status;
 use crate::state::{file, lock};
+use rustix::io::retry_on_intr;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use tare_runtime::monitor::protocol::{Connection, Reply, Request};
+use tare_sys::clone::{Child, CloneOptions, spawn};
+use tare_sys::exec;
 
 impl Engine {
     /// Starts a container. With `attach` the session has its streams from the first byte. `None` when nothing was to be
@@ -44,23 +48,23 @@ impl Engine {
             pipes = Pipes::new(streams(request.streams, &loaded))?;
             self.request_attach(&loaded, &ours, request, &mut pipes)?;
         }
-        let mut monitor = self.spawn_monitor(&loaded, theirs)?;
+        let monitor = self.spawn_monitor(&loaded, theirs)?;
         match ours.receive::<Reply>() {
             Ok(Some((Reply::Started { .. }, _))) => {}
             Ok(Some((Reply::Failed(failure), _))) => {
                 // It has nothing left to do: its end is waited for, so that its locks and folders are free.
-                let _ = monitor.wait();
+                let _ = wait(&monitor);
                 return Err(Error::Monitor(failure));
             }
             Ok(Some((Reply::Exited { .. }, _)) | None) => {
-                let status = monitor.wait().map_err(Error::system("wait for the monitor"))?;
+                let status = wait(&monitor)?;
                 let words = file::read_text(&paths.monitor_errors())?.unwrap_or_default();
                 let mut cleaning = Vec::new();
                 cleaning.extend(self.tear_down(&id).err());
                 if loaded.record.spec.auto_remove {
                     cleaning.extend(self.remove_files(&loaded.record, &paths).err());
                 }
-                let detail = if words.trim().is_empty() { status.to_string() } else { words.trim().to_owned() };
+                let detail = if words.trim().is_empty() { status } else { words.trim().to_owned() };
                 return Err(Error::MonitorLost { id, detail }.after(cleaning));
             }
             Err(source) => return Err(Error::Connection { id, source }),
@@ -117,27 +121,52 @@ impl Engine {
 
     /// Starts the program once more in the role of the container's monitor. It runs from a read-only mount of its own
     /// file that no path leads to, so that a container cannot write to the program through `/proc/PID/exe`
-    /// (CVE-2019-5736).
-    fn spawn_monitor(&self, loaded: &Loaded, connection: Connection) -> Result<std::process::Child> {
+    /// (CVE-2019-5736), and in the monitors' own cgroup, so that it does not end with a service or login that started it.
+    fn spawn_monitor(&self, loaded: &Loaded, connection: Connection) -> Result<Child> {
         let path = loaded.paths.monitor_errors();
         let errors = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let errors = errors.map_err(|source| Error::file("open", &path, source))?;
+        let null = File::open("/dev/null").map_err(Error::system("open /dev/null"))?;
         // What whoever started this program left open is not for the monitor, which outlives it.
-        tare_sys::exec::close_on_exec_from(3).map_err(Error::system("mark descriptors close-on-exec"))?;
-        let program = tare_sys::exec::read_only_self().map_err(Error::system("open this program's file"))?;
-        Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
-            .arg0(MONITOR_NAME)
-            .arg(&self.paths.root)
-            .arg(&self.paths.run_root)
-            .arg(loaded.record.id.as_str())
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(connection.into_socket()))
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .map_err(Error::system("start the monitor"))
+        exec::close_on_exec_from(3).map_err(Error::system("mark descriptors close-on-exec"))?;
+        let program = exec::read_only_self().map_err(Error::system("open this program's file"))?;
+        let invalid = |_| Error::invalid("a path has a null byte");
+        let program_path = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd())).map_err(invalid)?;
+        let arguments: [&[u8]; 4] = [
+            MONITOR_NAME.as_bytes(),
+            self.paths.root.as_os_str().as_bytes(),
+            self.paths.run_root.as_os_str().as_bytes(),
+            loaded.record.id.as_str().as_bytes(),
+        ];
+        let arguments = arguments.map(CString::new).into_iter().collect::<std::result::Result<Vec<_>, _>>();
+        let arguments = arguments.map_err(invalid)?;
+        let socket = connection.into_socket();
+        let cgroup = tare_runtime::cgroup::of_monitors()?;
+        let options = CloneOptions { namespaces: 0, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
+        spawn(options, || {
+            let prepared = exec::become_stdio(&socket, 0)
+                .and_then(|()| exec::become_stdio(&null, 1))
+                .and_then(|()| exec::become_stdio(&errors, 2))
+                .and_then(|()| exec::reset_signals())
+                .and_then(|()| std::env::set_current_dir("/"));
+            let error = prepared.err().unwrap_or_else(|| exec::execve(&program_path, &arguments, &[]));
+            eprintln!("start the monitor: {error}");
+            127
+        })
+        .map_err(Error::system("start the monitor"))
     }
+}
+
+/// Waits for a monitor's end and says how it ended.
+fn wait(monitor: &Child) -> Result<String> {
+    let failed = |errno: rustix::io::Errno| Error::System { action: "wait for the monitor", source: errno.into() };
+    let status = retry_on_intr(|| waitid(WaitId::PidFd(monitor.pidfd.as_fd()), WaitIdOptions::EXITED));
+    let status = status.map_err(failed)?;
+    Ok(match status.map(|status| (status.exit_status(), status.terminating_signal())) {
+        Some((Some(code), _)) => format!("exit status: {code}"),
+        Some((None, Some(signal))) => format!("signal: {signal}"),
+        _ => "no status".to_owned(),
+    })
 }
 
 /// What there is to attach to: standard input only where it is kept open, standard error only beside no terminal.

@@ -3,6 +3,7 @@
 //! ```text
 //! <v2 mount>/tare/<id>/          always where v2 is mounted: devices (eBPF), kill, and on pure v2 hosts all limits
 //! <v1 mount>/tare/<id>/          on v1 and hybrid hosts, only of the controllers that a limit asks for
+//! <v2 mount>/tare/monitors/      all monitors, without limits
 //! ```
 //!
 //! The runtime makes them before the first process and enters it there; [`Cgroup::remove`] may be called by any
@@ -41,6 +42,20 @@ const KILL_PASSES: u32 = 64;
 pub struct Cgroup {
     hierarchies: Hierarchies,
     path: PathBuf,
+}
+
+/// The v2 cgroup that monitors are born into; `None` where v2 is not mounted.
+///
+/// In its starter's cgroup a monitor would end with the service or login that the starter belongs to: systemd kills
+/// what is left in the cgroup of a unit that it stops.
+///
+/// # Errors
+/// When the mount table cannot be read or the cgroup cannot be made.
+pub fn of_monitors() -> Result<Option<OwnedFd>, Error> {
+    let Some(mount) = Hierarchies::detect()?.v2 else { return Ok(None) };
+    let directory = mount.join("tare/monitors");
+    make_directory(&directory)?;
+    open_directory(&directory).map(Some)
 }
 
 /// Counters of a container, as far as the host's controllers have them.
