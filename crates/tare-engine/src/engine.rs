@@ -118,7 +118,8 @@ impl Engine {
     /// # Errors
     /// When records cannot be read.
     pub fn info(&self) -> Result<Info> {
-        let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?;
+        let listing = self.list(&ListFilter { all: true, ..ListFilter::default() })?;
+        let containers = listing.containers;
         let running = containers.iter().filter(|container| container.state.status == Status::Running).count();
         let system = rustix::system::uname();
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
@@ -141,7 +142,7 @@ impl Engine {
             memory: rustix::system::sysinfo().totalram * u64::from(rustix::system::sysinfo().mem_unit),
             name: system.nodename().to_string_lossy().into_owned(),
             root: self.paths.root.clone(),
-            warnings: Vec::new(),
+            warnings: listing.unreadable.iter().map(crate::error::text).collect(),
         })
     }
 }

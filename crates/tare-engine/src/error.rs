@@ -135,6 +135,12 @@ pub enum Error {
         /// Its last words, or how it ended.
         detail: String,
     },
+    /// A container runs without the process that serves its streams.
+    #[error("container {id} has lost its monitor: nothing can be attached to it or run in it any more")]
+    Unmonitored {
+        /// The container.
+        id: ContainerId,
+    },
     /// The connection to a monitor broke.
     #[error("talk to the monitor of container {id}")]
     Connection {
@@ -150,6 +156,8 @@ pub enum Error {
         port: u16,
         /// The container that publishes it, by name.
         holder: Option<String>,
+        /// A port near it that nobody has.
+        free: Option<u16>,
         /// The network's error.
         error: Box<tare_net::Error>,
     },
@@ -238,7 +246,7 @@ impl Error {
         match self {
             Self::File { source, .. } | Self::System { source, .. } => io_kind(source),
             Self::Record { .. } | Self::MonitorLost { .. } | Self::Unkillable { .. } => ErrorKind::Internal,
-            Self::Connection { .. } => ErrorKind::Unavailable,
+            Self::Unmonitored { .. } | Self::Connection { .. } => ErrorKind::Unavailable,
             Self::NotRoot => ErrorKind::Forbidden,
             Self::InvalidName { .. } | Self::AmbiguousId { .. } | Self::NoCommand | Self::InvalidParameter { .. } => {
                 ErrorKind::InvalidParameter
@@ -275,13 +283,21 @@ impl Error {
                 Some(format!("`tare stop {name}` ends it, `tare rm -f {name}` removes it at once"))
             }
             Self::NotRunning { id } => Some(format!("`tare start {}` starts it", id.short())),
+            Self::Unmonitored { id } => Some(format!(
+                "`tare restart {0}` gives it a new one; `tare stop {0}` and `tare rm -f {0}` work as ever",
+                id.short()
+            )),
             Self::NoCommand => Some("name a command after the image: `tare run IMAGE COMMAND`".into()),
-            Self::PortTaken { port, holder: Some(name), .. } => Some(format!(
-                "container {name} publishes port {port}: stop it with `tare stop {name}`, or publish another port"
-            )),
-            Self::PortTaken { port, holder: None, .. } => Some(format!(
-                "`ss -ltnp sport = :{port}` shows the process that holds it; publish another port, or leave the host port out to get a free one"
-            )),
+            Self::PortTaken { port, holder, free, .. } => {
+                let mut hint = match holder {
+                    Some(name) => format!("container {name} publishes port {port}: `tare stop {name}` ends it"),
+                    None => format!("`ss -lnp sport = :{port}` shows the process that has it"),
+                };
+                if let Some(free) = free {
+                    hint.push_str(&format!("; port {free} is free: publish that with `-p {free}:…`"));
+                }
+                Some(hint)
+            }
             Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(no_space()),
             Self::Monitor(failure) => failure.hint.clone(),
             Self::Runtime(error) => runtime_hint(error),

@@ -215,7 +215,8 @@ impl Engine {
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<ImageRemoval>> {
         let Found { image, reference } = self.find_image(name)?;
         let id = &image.id;
-        let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?;
+        // What an unreadable container uses is not known here; its layers stay, see `is_used`.
+        let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;
         let users: Vec<&ContainerSummary> = containers.iter().filter(|container| container.image_id == *id).collect();
         let running = users.iter().find(|container| container.state.status == Status::Running);
         let in_use = |action: String, means, reason: String| Err(Error::ImageInUse { action, means, reason });

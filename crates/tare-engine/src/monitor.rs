@@ -18,9 +18,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use tare_net::{Attach, Attached};
 use tare_runtime::monitor::log::LogFile;
-use tare_runtime::monitor::protocol::{self, Connection, Exec};
+use tare_runtime::monitor::protocol::{self, Connection, Exec, Failure};
 use tare_runtime::monitor::{Configuration, Executed, Supervisor};
-use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio};
+use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio, Step};
 use tare_spec::port::PortMapping;
 use tare_spec::{ContainerId, ExposedPort};
 
@@ -112,7 +112,7 @@ impl<'a> Monitor<'a> {
         tare_sys::memory::release_free();
         let record = &self.loaded.record;
         let mut executor =
-            |exec, descriptors| execute(&live, record, exec, descriptors).map_err(|error| error.to_failure());
+            |exec, descriptors| execute(&live, record, exec, descriptors).map_err(|error| exec_failure(&error));
         let served = supervisor.run(live.running.pidfd.as_fd(), &mut executor);
         if let Err(error) = &served {
             // Without its loop nobody reads the container's output: it ends with the monitor, and is seen to end.
@@ -135,6 +135,9 @@ impl<'a> Monitor<'a> {
             write_in_place(&path, &content)?;
         }
         make_bind_sources(&self.loaded)?;
+        // It is started: the next end is an end again. A work directory of an earlier run of `--rm` would be refused.
+        let _ = std::fs::remove_file(paths.restarting());
+        file::remove_tree(&paths.work().join("work"))?;
         let mut lower = engine.store()?.layers().lower_dirs(&record.layers)?;
         if lower.is_empty() {
             // An image without layers: overlayfs wants a lower directory, and an empty one is what the image has.
@@ -158,7 +161,13 @@ impl<'a> Monitor<'a> {
             user: Some(&record.user),
         };
         let created = tare_runtime::create(request)?;
-        let attached = self.attach_network(&created)?;
+        let attached = match self.attach_network(&created) {
+            // Its namespace is gone because it has ended: why it did is what matters.
+            Err(Error::Runtime(tare_runtime::Error::Step { step: Step::JoinNamespace, .. })) => {
+                return Err(created.start().err().map_or(Error::invalid("the first process has ended"), Error::from));
+            }
+            attached => attached?,
+        };
         write_in_place(&paths.hosts(), &hosts(&self.loaded, attached.as_ref()))?;
         // The streams of the first process; a terminal comes with the start, as it belongs to the container.
         if !record.spec.terminal {
@@ -242,8 +251,9 @@ impl<'a> Monitor<'a> {
             tare_net::Error::PortInUse { port, .. } => (*port, None),
             _ => return error.into(),
         };
+        let free = (port..=port.saturating_add(100)).skip(1).find(|port| is_free(*port));
         let name = holder.and_then(|id| self.engine.read(&id).ok()).map(|loaded| loaded.record.name);
-        Error::PortTaken { port, holder: name, error: Box::new(error) }
+        Error::PortTaken { port, holder: name, free, error: Box::new(error) }
     }
 
     /// Takes back what a failed start did, and records why it failed.
@@ -260,14 +270,10 @@ impl<'a> Monitor<'a> {
             run: None,
             ..self.loaded.state.clone()
         };
-        cleaning.extend(file::write_json(&self.loaded.paths.state(), &state, self.durability()).err());
+        cleaning.extend(file::write_json(&self.loaded.paths.state(), &state, self.loaded.record.durability()).err());
         // It may not have been made yet.
         let _ = std::fs::remove_file(self.loaded.paths.monitor_socket());
         error.after(cleaning)
-    }
-
-    fn durability(&self) -> Durability {
-        if self.loaded.record.spec.auto_remove { Durability::Volatile } else { Durability::Durable }
     }
 
     /// Reaps the container and takes it down; returns its exit code and how that went.
@@ -291,7 +297,7 @@ impl<'a> Monitor<'a> {
                 .map_err(|source| Error::file("remove", &paths.monitor_socket(), source))
                 .err(),
         );
-        if record.spec.auto_remove {
+        if record.spec.auto_remove && !paths.restarting().exists() {
             errors.extend(self.engine.remove_files(record, paths).err());
         } else {
             let state = ContainerState {
@@ -302,11 +308,20 @@ impl<'a> Monitor<'a> {
                 run: None,
                 ..self.loaded.state.clone()
             };
-            errors.extend(file::write_json(&paths.state(), &state, self.durability()).err());
+            if let Err(error) = file::write_json(&paths.state(), &state, record.durability()) {
+                // No room: what is known of the end is kept beside the lock until there is some.
+                errors.extend(file::write_json(&paths.last_state(), &state, Durability::Volatile).err());
+                errors.push(error);
+            }
         }
         drop(self.lock);
         (code, Error::of_clean_up(errors))
     }
+}
+
+/// Whether nobody listens on a port of the host.
+fn is_free(port: u16) -> bool {
+    std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
 /// The process's standard streams, and the monitor's sides of them.
@@ -363,6 +378,16 @@ fn execute(live: &Live, record: &ContainerRecord, exec: Exec, descriptors: Vec<O
     };
     let running = tare_runtime::exec(request)?;
     Ok(Executed { pid: running.pid, pidfd: running.pidfd, terminal: running.console })
+}
+
+/// Why a further process could not be started, with a hint that fits it.
+fn exec_failure(error: &Error) -> Failure {
+    let mut failure = error.to_failure();
+    if matches!(error, Error::Runtime(tare_runtime::Error::CommandNotFound { .. })) {
+        failure.hint =
+            Some("the container has no such program; images without a shell have only what they were made for".into());
+    }
+    failure
 }
 
 /// The published ports: those asked for, and with `-P` every exposed one that is not among them.

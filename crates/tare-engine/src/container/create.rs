@@ -2,13 +2,14 @@
 
 use crate::container::life::Created;
 use crate::container::spec::{ContainerSpec, NetworkMode};
+use crate::container::stop::signal_number;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::state::file::{self, Durability};
 use crate::state::record::{ContainerRecord, RECORD_VERSION};
 use crate::state::{ContainerPaths, lock, names};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tare_spec::image::Config;
 use tare_spec::platform::Platform;
@@ -21,6 +22,12 @@ const MINIMUM_MEMORY: u64 = 6 * 1024 * 1024;
 
 /// What `PATH` is when neither image nor person says it (moby's `DefaultPathEnv`).
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The most ports a container may expose: more than any program listens on, less than a hostile image could list.
+const MOST_EXPOSED: usize = 4096;
+
+/// The most layers overlayfs stacks (fs/overlayfs/params.h, `OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
 
 /// Name of the image that is built into the program.
 const BUILT_IN: &str = "docker.io/library/hello:latest";
@@ -42,12 +49,12 @@ impl Engine {
         // From here until the record tells of them, nobody may collect the image's layers.
         let lease = self.store()?.lease()?;
         let image = self.image_or_built_in(&spec.image)?;
-        validate(&mut spec)?;
+        let mut warnings = Vec::new();
+        validate(&mut spec, &mut warnings)?;
         let mut random = [0; 40];
         fill_random(&mut random)?;
         let (id_bytes, name_bytes) = random.split_at(32);
         let id = ContainerId::from_random(id_bytes.try_into().expect("32 bytes were split off"));
-        let mut warnings = Vec::new();
         let mut record = merge(&id, spec, &image, &mut warnings)?;
         match name {
             Some(name) => {
@@ -86,10 +93,15 @@ impl Engine {
 
     /// Claims the name and writes the record, whose presence makes the container.
     fn write(&self, record: &ContainerRecord) -> Result<()> {
-        let durability = durability(record);
+        let durability = record.durability();
         let paths = self.paths.container(&record.id);
-        file::make_directory(&paths.run)?;
-        let lock = lock::acquire(&paths.lock())?;
+        let lock = loop {
+            file::make_directory(&paths.run)?;
+            // Somebody may have swept the folder before it was locked.
+            if let Some(lock) = lock::acquire(&paths.lock())? {
+                break lock;
+            }
+        };
         let made = self.write_locked(record, &paths, durability);
         if let Err(error) = made {
             let mut cleaning = Vec::new();
@@ -116,11 +128,6 @@ impl Engine {
     }
 }
 
-/// Records of containers that go with their end need not outlive a power cut, which is their end too.
-pub(crate) fn durability(record: &ContainerRecord) -> Durability {
-    if record.spec.auto_remove { Durability::Volatile } else { Durability::Durable }
-}
-
 fn fill_random(bytes: &mut [u8]) -> Result<()> {
     // Once the kernel's generator is seeded, getrandom(2) fills up to 256 bytes in one call.
     rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())
@@ -128,7 +135,7 @@ fn fill_random(bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn validate(spec: &mut ContainerSpec) -> Result<()> {
+fn validate(spec: &mut ContainerSpec, warnings: &mut Vec<String>) -> Result<()> {
     if spec.memory.is_some_and(|memory| memory < MINIMUM_MEMORY) {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
     }
@@ -141,10 +148,19 @@ fn validate(spec: &mut ContainerSpec) -> Result<()> {
         }
     }
     if let Some(signal) = &spec.stop_signal {
-        crate::container::stop::signal_number(signal)?;
+        signal_number(signal)?;
+    }
+    // They become lines of files that programs trust.
+    for text in spec.hostname.iter().chain(&spec.extra_hosts) {
+        if text.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(Error::invalid(format!("invalid host name: {text:?}")));
+        }
     }
     if spec.network != NetworkMode::Bridge {
-        // Docker ignores published ports there; its command line says so, and so does `create`.
+        if !spec.ports.is_empty() || spec.publish_all {
+            let network = spec.network.name();
+            warnings.push(format!("Published ports are discarded when using {network} network mode"));
+        }
         spec.ports.clear();
         spec.publish_all = false;
     }
@@ -169,6 +185,13 @@ fn validate(spec: &mut ContainerSpec) -> Result<()> {
 fn merge(id: &ContainerId, spec: ContainerSpec, image: &Image, warnings: &mut Vec<String>) -> Result<ContainerRecord> {
     let empty = Config::default();
     let config = image.config.config.as_ref().unwrap_or(&empty);
+    if image.config.rootfs.diff_ids.len() > MOST_LAYERS {
+        return Err(Error::invalid(format!(
+            "image {} has {} layers, at most {MOST_LAYERS} can be mounted",
+            image.id,
+            image.config.rootfs.diff_ids.len()
+        )));
+    }
     let (entrypoint, command) = program(&spec, config);
     if entrypoint.iter().chain(&command).next().is_none() {
         return Err(Error::NoCommand);
@@ -185,20 +208,9 @@ fn merge(id: &ContainerId, spec: ContainerSpec, image: &Image, warnings: &mut Ve
             Platform::host()
         ));
     }
-    if spec.network == NetworkMode::Host && !spec.ports.is_empty() {
-        warnings.push("Published ports are discarded when using host network mode".into());
-    }
     let mut labels: BTreeMap<String, String> = config.labels.clone();
     labels.extend(spec.labels.clone());
-    let mut exposed: Vec<String> = Vec::new();
-    for text in config.exposed_ports.keys().chain(&spec.expose) {
-        // An image may say nonsense here, as it only documents: what cannot be read exposes nothing.
-        let Ok(ports) = ExposedPort::parse(text) else { continue };
-        exposed.extend(ports.iter().map(ToString::to_string));
-    }
-    exposed.extend(spec.ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol)));
-    exposed.sort();
-    exposed.dedup();
+    let exposed = exposed(&spec, config)?;
     let working_dir = match spec.working_dir.as_deref().unwrap_or(&config.working_dir) {
         "" => "/".to_owned(),
         path if path.starts_with('/') => path.to_owned(),
@@ -209,9 +221,9 @@ fn merge(id: &ContainerId, spec: ContainerSpec, image: &Image, warnings: &mut Ve
             )));
         }
     };
-    let stop_signal =
-        spec.stop_signal.clone().or_else(|| config.stop_signal.clone()).unwrap_or_else(|| "SIGTERM".into());
-    crate::container::stop::signal_number(&stop_signal)?;
+    // One that the image has wrong is as none, as with Docker.
+    let of_image = config.stop_signal.clone().filter(|signal| signal_number(signal).is_ok());
+    let stop_signal = spec.stop_signal.clone().or(of_image).unwrap_or_else(|| "SIGTERM".into());
     Ok(ContainerRecord {
         version: RECORD_VERSION,
         id: id.clone(),
@@ -232,6 +244,21 @@ fn merge(id: &ContainerId, spec: ContainerSpec, image: &Image, warnings: &mut Ve
         stop_signal,
         spec,
     })
+}
+
+/// The exposed ports, sorted, each once.
+fn exposed(spec: &ContainerSpec, config: &Config) -> Result<Vec<String>> {
+    let mut ports = BTreeSet::new();
+    // An image may say nonsense here, as it only documents: what cannot be read exposes nothing.
+    let texts = config.exposed_ports.keys().chain(&spec.expose);
+    for port in texts.filter_map(|text| ExposedPort::parse(text).ok()).flatten() {
+        ports.insert((port.port, port.protocol.name()));
+        if ports.len() > MOST_EXPOSED {
+            return Err(Error::invalid(format!("more than {MOST_EXPOSED} ports are exposed")));
+        }
+    }
+    ports.extend(spec.ports.iter().map(|port| (port.container_port, port.protocol.name())));
+    Ok(ports.into_iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect())
 }
 
 /// Entry point and command: an entry point of the wish takes the image's command away, as with Docker.
@@ -308,10 +335,45 @@ mod tests {
     }
 
     #[test]
+    fn exposed_ports_are_sorted_and_bounded() {
+        let config = |ports: &[&str]| Config {
+            exposed_ports: ports.iter().map(|port| ((*port).to_owned(), Default::default())).collect(),
+            ..Config::default()
+        };
+        let spec = ContainerSpec { expose: list(&["90-91", "80/udp"]), ..ContainerSpec::default() };
+        let all = exposed(&spec, &config(&["80/tcp", "nonsense", "90"])).unwrap();
+        assert_eq!(all, ["80/tcp", "80/udp", "90/tcp", "91/tcp"]);
+        let hostile: Vec<String> = (1..300).map(|first| format!("{first}-65535/tcp")).collect();
+        let hostile: Vec<&str> = hostile.iter().map(String::as_str).collect();
+        assert!(exposed(&spec, &config(&hostile)).unwrap_err().to_string().contains("4096"));
+    }
+
+    #[test]
+    fn ports_beside_the_bridge_are_dropped_with_a_word() {
+        let port = tare_spec::PortMapping::parse("3000:80").unwrap();
+        let mut spec = ContainerSpec { ports: port, network: NetworkMode::Host, ..ContainerSpec::default() };
+        let mut warnings = Vec::new();
+        validate(&mut spec, &mut warnings).unwrap();
+        assert_eq!(warnings, ["Published ports are discarded when using host network mode"]);
+        assert!(spec.ports.is_empty());
+    }
+
+    #[test]
+    fn names_with_line_ends_are_refused() {
+        let mut spec = ContainerSpec { extra_hosts: list(&["a\n127.0.0.1 b:1.2.3.4"]), ..ContainerSpec::default() };
+        assert!(validate(&mut spec, &mut Vec::new()).is_err());
+    }
+
+    #[test]
     fn impossible_limits_are_refused_in_dockers_words() {
         let mut spec = ContainerSpec { memory: Some(1024), ..ContainerSpec::default() };
-        assert_eq!(validate(&mut spec).unwrap_err().to_string(), "Minimum memory limit allowed is 6MB");
+        assert_eq!(
+            validate(&mut spec, &mut Vec::new()).unwrap_err().to_string(),
+            "Minimum memory limit allowed is 6MB"
+        );
         let mut spec = ContainerSpec { nano_cpus: Some(u64::MAX), ..ContainerSpec::default() };
-        assert!(validate(&mut spec).unwrap_err().to_string().starts_with("range of CPUs is from 0.01 to"));
+        assert!(
+            validate(&mut spec, &mut Vec::new()).unwrap_err().to_string().starts_with("range of CPUs is from 0.01 to")
+        );
     }
 }

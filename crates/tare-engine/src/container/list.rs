@@ -1,7 +1,7 @@
 //! Lists of containers, and all of one.
 
 use crate::container::Loaded;
-use crate::container::view::{ContainerDetails, ContainerSummary, ListFilter};
+use crate::container::view::{ContainerDetails, ContainerSummary, ListFilter, Listing};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::record::{ContainerState, Status};
@@ -21,31 +21,35 @@ impl ContainerState {
 }
 
 impl Engine {
-    /// Containers, newest first.
+    /// Containers, newest first. One whose records are damaged does not hide the others.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] for a status that does not exist; otherwise when records cannot be read.
-    pub fn list(&self, filter: &ListFilter) -> Result<Vec<ContainerSummary>> {
+    /// [`Error::InvalidParameter`] for a status that does not exist; otherwise when the folder cannot be read.
+    pub fn list(&self, filter: &ListFilter) -> Result<Listing> {
         const WORDS: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
         if let Some(status) = filter.statuses.iter().find(|status| !WORDS.contains(&status.as_str())) {
             return Err(Error::invalid(format!("invalid filter 'status={status}'")));
         }
         let ancestors = self.ancestors(filter)?;
         let all = filter.all || filter.last.is_some() || !filter.statuses.is_empty() || !filter.exit_codes.is_empty();
-        let mut list = Vec::new();
+        let mut listing = Listing::default();
         for id in self.container_ids()? {
             let loaded = match self.load(&id) {
                 // Removed since the names were read.
                 Err(Error::NoSuchContainer { .. }) => continue,
-                loaded => loaded?,
+                Err(error) => {
+                    listing.unreadable.push(error);
+                    continue;
+                }
+                Ok(loaded) => loaded,
             };
             if (all || loaded.state.status == Status::Running) && matches(filter, &ancestors, &loaded) {
-                list.push(summary(loaded));
+                listing.containers.push(summary(loaded));
             }
         }
-        list.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-        list.truncate(filter.last.unwrap_or(usize::MAX));
-        Ok(list)
+        listing.containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        listing.containers.truncate(filter.last.unwrap_or(usize::MAX));
+        Ok(listing)
     }
 
     /// Ids of the images that `ancestor` names.
@@ -68,7 +72,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchContainer`], [`Error::AmbiguousId`].
     pub fn inspect(&self, name: &str) -> Result<ContainerDetails> {
-        let Loaded { record, state, paths } = self.load(&self.resolve(name)?)?;
+        let Loaded { record, state, paths, .. } = self.load(&self.resolve(name)?)?;
         let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         Ok(ContainerDetails {
             log_path: text(paths.log()),

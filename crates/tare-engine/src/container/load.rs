@@ -19,6 +19,8 @@ pub(crate) struct Loaded {
     pub(crate) record: ContainerRecord,
     pub(crate) state: ContainerState,
     pub(crate) paths: ContainerPaths,
+    /// Whether the state on disk says "running" and is wrong; `state` holds the truth then.
+    pub(crate) stale: bool,
 }
 
 impl Engine {
@@ -51,52 +53,72 @@ impl Engine {
 
     /// Ids of all containers, in no order. What a crash left half made or half removed is swept on the way.
     pub(crate) fn container_ids(&self) -> Result<Vec<ContainerId>> {
-        let folder = self.paths.containers();
-        let entries = std::fs::read_dir(&folder).map_err(|source| Error::file("list", &folder, source))?;
         let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|source| Error::file("list", &folder, source))?;
-            let name = entry.file_name();
-            // Whatever else somebody put there is not ours.
-            let Some(Ok(id)) = name.to_str().map(ContainerId::parse) else { continue };
-            let paths = self.paths.container(&id);
-            if paths.record().exists() {
-                ids.push(id);
-            } else {
-                self.sweep(&paths)?;
+        for id in directory_ids(&self.paths.containers())? {
+            if self.paths.container(&id).record().exists() { ids.push(id) } else { self.sweep(&id) }
+        }
+        for id in directory_ids(&self.paths.run_root.join("containers"))? {
+            if !self.paths.container(&id).directory.exists() {
+                self.sweep(&id);
             }
         }
         Ok(ids)
     }
 
-    /// Removes what is left of a container without a record, unless somebody works on it.
-    fn sweep(&self, paths: &ContainerPaths) -> Result<()> {
-        file::make_directory(&paths.run)?;
-        if lock::is_held(&paths.monitor_lock())? {
-            return Ok(());
-        }
-        let Taken::Held(_lock) = lock::attempt(&paths.lock())? else { return Ok(()) };
-        if paths.record().exists() {
-            return Ok(());
-        }
-        file::remove_tree(&paths.directory)?;
-        file::remove_tree(&paths.run)
+    /// Removes what is left of a container without a record, unless somebody works on it. What cannot be removed now is
+    /// left to the next who tries: it must not keep people from seeing their containers.
+    fn sweep(&self, id: &ContainerId) {
+        let paths = self.paths.container(id);
+        let sweep = || {
+            file::make_directory(&paths.run)?;
+            if lock::is_held(&paths.monitor_lock())? {
+                return Ok(());
+            }
+            let Taken::Held(_lock) = lock::attempt(&paths.lock())? else { return Ok(()) };
+            if paths.record().exists() {
+                return Ok(());
+            }
+            names::release_all(self, id)?;
+            file::remove_tree(&paths.directory)?;
+            file::remove_tree(&paths.run)
+        };
+        let _: Result<()> = sweep();
     }
 
-    /// Reads a container's records.
+    /// Reads a container's records. Where its monitor died before it ended, what the monitor could not do is done now; if
+    /// that fails, on a full disk for instance, the true state is shown all the same.
     pub(crate) fn load(&self, id: &ContainerId) -> Result<Loaded> {
         let mut loaded = self.read(id)?;
-        if self.monitorless(&mut loaded)? {
+        if !self.is_stale(&mut loaded)? {
+            return Ok(loaded);
+        }
+        let settled = file::make_directory(&loaded.paths.run).and_then(|()| lock::attempt(&loaded.paths.lock()));
+        if let Ok(Taken::Held(lock)) = settled {
+            match self.load_locked(id, &lock) {
+                Ok(settled) => return Ok(settled),
+                Err(error @ Error::NoSuchContainer { .. }) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        loaded.state = last_state(&loaded);
+        Ok(loaded)
+    }
+
+    /// Like [`Self::load`], for who holds the container's lock and needs it settled.
+    pub(crate) fn load_locked(&self, id: &ContainerId, _lock: &Lock) -> Result<Loaded> {
+        let mut loaded = self.observe(id)?;
+        if loaded.stale {
             self.settle(&mut loaded)?;
         }
         Ok(loaded)
     }
 
-    /// Like [`Self::load`], for who holds the container's lock.
-    pub(crate) fn load_locked(&self, id: &ContainerId, lock: &Lock) -> Result<Loaded> {
+    /// Reads a container's records and shows the true state, without changing anything.
+    pub(crate) fn observe(&self, id: &ContainerId) -> Result<Loaded> {
         let mut loaded = self.read(id)?;
-        if self.monitorless(&mut loaded)? {
-            self.settle_locked(&mut loaded, lock)?;
+        loaded.stale = self.is_stale(&mut loaded)?;
+        if loaded.stale {
+            loaded.state = last_state(&loaded);
         }
         Ok(loaded)
     }
@@ -114,11 +136,11 @@ impl Engine {
                 return Err(Error::Unsupported { message });
             }
         }
-        Ok(Loaded { record, state, paths })
+        Ok(Loaded { record, state, paths, stale: false })
     }
 
     /// Whether the state says "running" and is wrong; fills in whether a monitor is there.
-    fn monitorless(&self, loaded: &mut Loaded) -> Result<bool> {
+    fn is_stale(&self, loaded: &mut Loaded) -> Result<bool> {
         let boot_id = self.boot_id()?;
         let Some(run) = loaded.state.run.as_mut().filter(|_| loaded.state.status == Status::Running) else {
             return Ok(false);
@@ -128,24 +150,8 @@ impl Engine {
         Ok(!lives)
     }
 
-    fn settle(&self, loaded: &mut Loaded) -> Result<()> {
-        file::make_directory(&loaded.paths.run)?;
-        match lock::attempt(&loaded.paths.lock())? {
-            Taken::Held(lock) => {
-                *loaded = self.read(&loaded.record.id)?;
-                if self.monitorless(loaded)? { self.settle_locked(loaded, &lock) } else { Ok(()) }
-            }
-            // Somebody works on it and will settle it; what is shown meanwhile is the truth already.
-            Taken::Busy | Taken::NoFolder => {
-                loaded.state = lost(&loaded.state);
-                Ok(())
-            }
-        }
-    }
-
     /// Does what the monitor of an ended container could not do any more.
-    fn settle_locked(&self, loaded: &mut Loaded, _lock: &Lock) -> Result<()> {
-        loaded.state = lost(&loaded.state);
+    fn settle(&self, loaded: &mut Loaded) -> Result<()> {
         self.tear_down(&loaded.record.id)?;
         // A socket that nobody listens on any more; it may never have been made.
         let _ = std::fs::remove_file(loaded.paths.monitor_socket());
@@ -153,7 +159,11 @@ impl Engine {
             self.remove_files(&loaded.record, &loaded.paths)?;
             return Err(Error::NoSuchContainer { name: loaded.record.id.to_string() });
         }
-        file::write_json(&loaded.paths.state(), &loaded.state, Durability::Durable)
+        file::write_json(&loaded.paths.state(), &loaded.state, Durability::Durable)?;
+        loaded.stale = false;
+        // It has its place now; without it nothing is lost.
+        let _ = std::fs::remove_file(loaded.paths.last_state());
+        Ok(())
     }
 
     /// Takes away what a container has outside its files: network and cgroup.
@@ -189,6 +199,15 @@ impl Engine {
     }
 }
 
+/// How a container ended whose state still says that it runs: as its monitor said where there was room for it, or
+/// unknown.
+fn last_state(loaded: &Loaded) -> ContainerState {
+    match file::read_json::<ContainerState>(&loaded.paths.last_state()) {
+        Ok(Some(state)) if state.started == loaded.state.started => state,
+        _ => lost(&loaded.state),
+    }
+}
+
 /// The state of a container whose end nobody saw.
 fn lost(state: &ContainerState) -> ContainerState {
     ContainerState {
@@ -199,6 +218,18 @@ fn lost(state: &ContainerState) -> ContainerState {
         run: None,
         ..state.clone()
     }
+}
+
+/// The ids that folders are named by; whatever else somebody put there is not ours.
+fn directory_ids(folder: &Path) -> Result<Vec<ContainerId>> {
+    let failed = |source| Error::file("list", folder, source);
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        if let Some(Ok(id)) = entry.map_err(failed)?.file_name().to_str().map(ContainerId::parse) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 /// Whether the very process of this run lives: process ids come back, start times with them do not.

@@ -3,8 +3,8 @@
 use crate::container::Loaded;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, poll};
+use jiff::{SignedDuration, Timestamp};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use serde::Deserialize;
 use std::fs::File;
@@ -91,7 +91,7 @@ impl Engine {
             }
             let Some(follow) = follow.as_ref().filter(|_| running) else { return Ok(()) };
             // After the end there is one more round, for what was written last.
-            running = follow.wait()?;
+            running = follow.wait(request.until)?;
         }
     }
 
@@ -111,15 +111,20 @@ struct Follow {
 }
 
 impl Follow {
-    /// Waits until the log has grown or the container has ended; false in the latter case.
-    fn wait(&self) -> Result<bool> {
+    /// Waits until the log has grown; false when the container has ended or the time has come.
+    fn wait(&self, until: Option<Timestamp>) -> Result<bool> {
         let mut watched = [
             PollFd::from_borrowed_fd(self.changes.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.target.as_fd(), PollFlags::IN),
         ];
         let failed = |source| Error::System { action: "wait for the log", source };
-        rustix::io::retry_on_intr(|| poll(&mut watched, None)).map_err(|errno| failed(errno.into()))?;
-        if watched[1].revents().intersects(PollFlags::IN | PollFlags::HUP) {
+        let left = |until: Timestamp| until.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
+        let timeout =
+            until.map(left).map(|left| Timespec { tv_sec: left.as_secs(), tv_nsec: left.subsec_nanos().into() });
+        let ready = rustix::io::retry_on_intr(|| poll(&mut watched, timeout.as_ref()));
+        if ready.map_err(|errno| failed(errno.into()))? == 0
+            || watched[1].revents().intersects(PollFlags::IN | PollFlags::HUP)
+        {
             return Ok(false);
         }
         match (&self.changes).read(&mut [0; 4096]) {

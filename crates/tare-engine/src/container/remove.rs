@@ -2,7 +2,9 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::state::lock;
+use crate::state::{file, lock, names};
+use tare_runtime::cgroup::Cgroup;
+use tare_spec::ContainerId;
 
 impl Engine {
     /// Removes a container with its files and its name; a running one only with `force`, which kills it.
@@ -12,21 +14,21 @@ impl Engine {
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
         let id = self.resolve(name)?;
         let paths = self.paths.container(&id);
-        crate::state::file::make_directory(&paths.run)?;
+        file::make_directory(&paths.run)?;
         let Some(transition) = lock::acquire(&paths.lock())? else {
             return Err(Error::NoSuchContainer { name: name.to_owned() });
         };
-        let loaded = match self.load_locked(&id, &transition) {
+        let loaded = match self.observe(&id) {
             // It removed itself, at its end, just now.
             Err(Error::NoSuchContainer { .. }) => return Ok(()),
+            Err(Error::Record { .. } | Error::Unsupported { .. }) if force => return self.remove_unreadable(&id),
             loaded => loaded?,
         };
-        let target = self.target(&loaded)?;
-        if let Some(target) = &target {
+        if let Some(target) = self.target(&loaded)? {
             if !force {
                 return Err(Error::Running { name: name.to_owned() });
             }
-            self.end(&loaded, target)?;
+            self.end(&loaded, &target)?;
         }
         // Waits for a monitor that is still cleaning up; it never waits for us.
         let monitor = lock::acquire(&paths.monitor_lock())?;
@@ -36,5 +38,18 @@ impl Engine {
         }
         drop((monitor, transition));
         Ok(())
+    }
+
+    /// Removes a container whose records cannot be read: by its id alone, whatever it is.
+    fn remove_unreadable(&self, id: &ContainerId) -> Result<()> {
+        let paths = self.paths.container(id);
+        Cgroup::open(id)?.kill_all()?;
+        let _monitor = lock::acquire(&paths.monitor_lock())?;
+        let mut errors = Vec::new();
+        errors.extend(self.tear_down(id).err());
+        errors.extend(names::release_all(self, id).err());
+        errors.extend(file::remove_tree(&paths.directory).err());
+        errors.extend(file::remove_tree(&paths.run).err());
+        Error::of_clean_up(errors)
     }
 }

@@ -7,16 +7,19 @@ use crate::container::spec::Streams;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::session::{Pipes, Session};
+use crate::state::file;
+use crate::state::lock::{self, Lock};
 use crate::state::record::Status;
-use crate::state::{file, lock};
 use rustix::io::retry_on_intr;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::ffi::CString;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use tare_runtime::monitor::protocol::{Connection, Reply, Request};
+use tare_spec::ContainerId;
 use tare_sys::clone::{Child, CloneOptions, spawn};
 use tare_sys::exec;
 
@@ -29,18 +32,26 @@ impl Engine {
     /// attempt is left.
     pub fn start(&self, name: &str, attach: Option<AttachRequest>) -> Result<Option<Session>> {
         let id = self.resolve(name)?;
+        let transition = self.lock_container(&id, name)?;
+        self.start_locked(&id, &transition, attach)
+    }
+
+    pub(crate) fn start_locked(
+        &self,
+        id: &ContainerId,
+        transition: &Lock,
+        attach: Option<AttachRequest>,
+    ) -> Result<Option<Session>> {
+        let id = id.clone();
         let paths = self.paths.container(&id);
-        file::make_directory(&paths.run)?;
-        let missing = || Error::NoSuchContainer { name: name.to_owned() };
-        let transition = lock::acquire(&paths.lock())?.ok_or_else(missing)?;
-        let loaded = self.load_locked(&id, &transition)?;
+        let loaded = self.load_locked(&id, transition)?;
         if loaded.state.status == Status::Running {
             return attach.map(|request| self.attach_to(&loaded, request)).transpose();
         }
         // A monitor that is still cleaning up after the last run is waited for.
         drop(lock::acquire(&paths.monitor_lock())?);
         if !paths.record().exists() {
-            return Err(missing());
+            return Err(Error::NoSuchContainer { name: id.to_string() });
         }
         let (ours, theirs) = Connection::pair().map_err(Error::system("make a socket pair"))?;
         let mut pipes = Pipes::default();
@@ -98,8 +109,11 @@ impl Engine {
     }
 
     pub(crate) fn connect(&self, loaded: &Loaded) -> Result<Connection> {
-        Connection::connect(&loaded.paths.monitor_socket())
-            .map_err(|source| Error::Connection { id: loaded.record.id.clone(), source })
+        let id = loaded.record.id.clone();
+        Connection::connect(&loaded.paths.monitor_socket()).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Unmonitored { id },
+            _ => Error::Connection { id, source },
+        })
     }
 
     fn request_attach(

@@ -3,13 +3,15 @@
 use crate::container::Loaded;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::state::lock;
+use crate::state::file;
+use crate::state::lock::{self, Lock};
 use crate::state::record::{Run, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tare_runtime::monitor::protocol::{Connection, Reply, Request};
+use tare_spec::ContainerId;
 
 /// Seconds between the stop signal and SIGKILL where nobody says otherwise (Docker's).
 const STOP_TIMEOUT: i64 = 10;
@@ -86,14 +88,32 @@ impl Engine {
         }
     }
 
-    /// Stops and starts.
+    /// Stops and starts, as one transition; a container that removes itself at its end stays.
     ///
     /// # Errors
     /// Those of [`Self::stop`] and [`Self::start`].
     pub fn restart(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
         let id = self.resolve(name)?;
-        self.stop(id.as_str(), signal, timeout)?;
-        self.start(id.as_str(), None).map(drop)
+        let transition = self.lock_container(&id, name)?;
+        let loaded = self.load_locked(&id, &transition)?;
+        if loaded.state.status == Status::Running {
+            let marker = loaded.paths.restarting();
+            std::fs::write(&marker, "").map_err(|source| Error::file("write", &marker, source))?;
+            if let Err(error) = self.stop(id.as_str(), signal, timeout) {
+                // It goes on, and its end is an end again.
+                let _ = std::fs::remove_file(&marker);
+                return Err(error);
+            }
+        }
+        self.start_locked(&id, &transition, None).map(drop)
+    }
+
+    /// Waits for the right to change a container.
+    pub(crate) fn lock_container(&self, id: &ContainerId, name: &str) -> Result<Lock> {
+        let paths = self.paths.container(id);
+        file::make_directory(&paths.run)?;
+        let lock = lock::acquire(&paths.lock())?;
+        lock.filter(|_| paths.record().exists()).ok_or_else(|| Error::NoSuchContainer { name: name.to_owned() })
     }
 
     /// Waits until a container does not run and returns its exit code; at once when it does not run.

@@ -7,6 +7,15 @@ use tare_spec::{ContainerId, ImageId};
 
 pub use tare_net::PublishedPort;
 
+/// A list of containers.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that match, newest first.
+    pub containers: Vec<ContainerSummary>,
+    /// Why others could not be read; they may match.
+    pub unreadable: Vec<crate::Error>,
+}
+
 /// One line of a list of containers.
 #[derive(Clone, Debug)]
 pub struct ContainerSummary {

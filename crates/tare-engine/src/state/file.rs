@@ -78,12 +78,9 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
         .map_err(|source| Error::file("create", path, source))
 }
 
-/// Removes a folder with all that is in it; it may be gone already.
+/// Removes a folder with all that is in it, however deep a container made it; it may be gone already.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("remove", path, error)),
-        _ => Ok(()),
-    }
+    tare_sys::directory::remove_tree(path).map_err(|source| Error::file("remove", path, source))
 }
 
 #[cfg(test)]

@@ -5,18 +5,20 @@
 //!                      state.json        written by whoever holds the lock below, or by the monitor
 //!                      <id>-json.log     written by the monitor
 //!                      hosts, hostname, resolv.conf, upper/, work/
-//! ROOT/names/<name>                      the id; claimed by link(2)
+//! ROOT/names/<name>                      the id; claimed by link(2), taken away under ROOT/names/.lock
 //! RUN_ROOT/containers/<id>/lock          flock: one transition at a time
 //!                          monitor.lock  flock: held by the monitor as long as it lives
 //!                          monitor.sock  where it listens
 //!                          monitor.err   what went wrong in it
+//!                          state.json    the last state, where ROOT had no room for it
+//!                          restarting    a container of `--rm` is stopped to be started again
 //! ```
 //!
-//! **Lock order:** `lock` before `monitor.lock`. A monitor never takes `lock`: who holds it may wait for the monitor.
+//! **Lock order:** `lock`, `monitor.lock`, `names/.lock`. A monitor never takes `lock`: who holds it may wait for the monitor.
 //!
-//! **After a crash:** a folder without `record.json` or without its name is what `create` left half done, and is swept
-//! by the next engine that gets its lock. A state that says "running" while nobody holds `monitor.lock` and the process
-//! is gone is corrected by the next command that looks ([`crate::container::load`]).
+//! **After a crash:** a folder without `record.json` is what `create` or `rm` left half done, and is swept with its name
+//! by the next engine that lists containers and gets its lock. A state that says "running" while nobody holds `monitor.lock` and the process
+//! is gone is corrected by the next command that looks (`container/load.rs`).
 
 pub mod file;
 pub mod lock;
@@ -102,6 +104,14 @@ impl ContainerPaths {
 
     pub(crate) fn monitor_socket(&self) -> PathBuf {
         self.run.join("monitor.sock")
+    }
+
+    pub(crate) fn last_state(&self) -> PathBuf {
+        self.run.join("state.json")
+    }
+
+    pub(crate) fn restarting(&self) -> PathBuf {
+        self.run.join("restarting")
     }
 
     pub(crate) fn monitor_errors(&self) -> PathBuf {

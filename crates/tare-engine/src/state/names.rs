@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::file::{self, Durability};
-use crate::state::lock::{self, Taken};
+use crate::state::lock::{self, Lock, Taken};
 use std::io::ErrorKind;
 use tare_spec::ContainerId;
 
@@ -28,12 +28,8 @@ pub(crate) fn claim(engine: &Engine, name: &str, id: &ContainerId, durability: D
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => break Err(Error::file("link", &path, source)),
         }
-        match holder(engine, name) {
+        match take_from_stale(engine, name) {
             Ok(None) => {}
-            Ok(Some(holder)) if is_stale(engine, &holder)? => {
-                // Two may find it stale and remove it; the link decides between them.
-                let _ = std::fs::remove_file(&path);
-            }
             Ok(Some(holder)) => break Err(Error::NameInUse { name: name.to_owned(), holder }),
             Err(error) => break Err(error),
         }
@@ -51,11 +47,41 @@ pub(crate) fn holder(engine: &Engine, name: &str) -> Result<Option<ContainerId>>
     Ok(file::read_text(&engine.paths.names().join(name))?.and_then(|text| ContainerId::parse(text.trim()).ok()))
 }
 
+/// Takes a name away from a container that is left half made; returns the holder that keeps it.
+fn take_from_stale(engine: &Engine, name: &str) -> Result<Option<ContainerId>> {
+    let _lock = lock_names(engine)?;
+    match holder(engine, name)? {
+        Some(holder) if is_stale(engine, &holder)? => remove(engine, name).map(|()| None),
+        holder => Ok(holder),
+    }
+}
+
 /// Gives a name back, if this container has it.
 pub(crate) fn release(engine: &Engine, name: &str, id: &ContainerId) -> Result<()> {
-    if holder(engine, name)?.as_ref() != Some(id) {
-        return Ok(());
+    let _lock = lock_names(engine)?;
+    if holder(engine, name)?.as_ref() == Some(id) { remove(engine, name) } else { Ok(()) }
+}
+
+/// Gives back whatever names a container has that left no record of them.
+pub(crate) fn release_all(engine: &Engine, id: &ContainerId) -> Result<()> {
+    let folder = engine.paths.names();
+    let entries = std::fs::read_dir(&folder).map_err(|source| Error::file("list", &folder, source))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::file("list", &folder, source))?;
+        if let Some(name) = entry.file_name().to_str() {
+            release(engine, name, id)?;
+        }
     }
+    Ok(())
+}
+
+/// Between looking who has a name and removing it nobody else may do the same: the second would remove the name of who
+/// claimed it in between. The lock's name is none that a container can have.
+fn lock_names(engine: &Engine) -> Result<Option<Lock>> {
+    lock::acquire(&engine.paths.names().join(".lock"))
+}
+
+fn remove(engine: &Engine, name: &str) -> Result<()> {
     let path = engine.paths.names().join(name);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("remove", &path, error)),

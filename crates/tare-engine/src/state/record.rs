@@ -3,6 +3,7 @@
 //! Their format is described in `docs/formats/container.md`.
 
 use crate::container::spec::ContainerSpec;
+use crate::state::file::Durability;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +55,11 @@ pub struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// Records of a container that goes with its end need not outlive a power cut, which is its end too.
+    pub(crate) fn durability(&self) -> Durability {
+        if self.spec.auto_remove { Durability::Volatile } else { Durability::Durable }
+    }
+
     /// Program and arguments in one list.
     #[must_use]
     pub fn args(&self) -> Vec<String> {

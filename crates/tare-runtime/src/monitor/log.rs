@@ -38,6 +38,8 @@ pub struct LogFile {
     out: Vec<u8>,
     /// Whether a write failed already.
     failed: bool,
+    /// Whether the last write failed and may have left a part of a line.
+    torn: bool,
 }
 
 impl LogFile {
@@ -48,7 +50,7 @@ impl LogFile {
     pub fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new(), failed: false })
+        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new(), failed: false, torn: false })
     }
 
     /// Adds what was read from a stream. Whole lines are written at once, in one write(2).
@@ -102,7 +104,12 @@ impl LogFile {
     }
 
     fn write_out(&mut self) -> io::Result<()> {
+        if self.torn && !self.out.is_empty() {
+            // Readers pass over the line that was cut, and not over the one that follows it.
+            self.out.insert(0, b'\n');
+        }
         let result = self.file.write_all(&self.out);
+        self.torn = result.is_err() || (self.torn && self.out.is_empty());
         self.out.clear();
         match result {
             Err(_) if std::mem::replace(&mut self.failed, true) => Ok(()),

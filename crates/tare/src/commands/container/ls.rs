@@ -2,7 +2,7 @@
 
 use crate::cli::Verb;
 use crate::duration;
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome, chain};
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, TABLE_FORMAT, filter, numbers};
 use crate::table::{self, Column, Row};
@@ -58,7 +58,11 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let filter = list_filter(m)?;
     let truncate = !m.switch("no-trunc")?;
     let quiet = m.switch("quiet")?;
-    let containers = ui.engine()?.list(&filter)?;
+    let listing = ui.engine()?.list(&filter)?;
+    for error in &listing.unreadable {
+        ui.warn(&chain(error));
+    }
+    let containers = listing.containers;
     if quiet && m.one("format").is_none() {
         for container in &containers {
             writeln!(ui.out, "{}", if truncate { container.id.short() } else { container.id.as_str() })?;
