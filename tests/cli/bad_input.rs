@@ -1,6 +1,6 @@
 //! Bad input gets a clear error and leaves nothing.
 
-use crate::host::Host;
+use crate::host::{Host, eventually};
 use std::fs;
 use std::process::Command;
 
@@ -11,18 +11,23 @@ fn assert_no_container(host: &Host) {
 }
 
 #[test]
-fn a_program_that_cannot_start_is_kept_unless_rm() {
+fn what_cannot_start_leaves_nothing() {
     let Some(host) = Host::new() else { return };
     let image = host.pull("busybox");
     host.tare(&["run", "--rm", "-p", "3000:80", &image, "absent"]).fails(127);
     host.tare(&["run", "--rm", "-d", "-p", "3000:80", &image, "absent"]).fails(127);
     host.tare(&["run", "--rm", "-p", "3000:80", &image, "/data/plain"]).fails(126);
     assert_no_container(&host);
-    // As Docker: without --rm the container stays for a look at it, but holds nothing.
-    host.tare(&["run", "--name", "kept", "-p", "3000:80", &image, "absent"]).fails(127);
+    // Unlike Docker, without --rm too: the name is free for the next attempt.
+    host.tare(&["run", "--name", "web", "-p", "3000:80", &image, "absent"]).fails(127);
+    host.tare(&["run", "-d", "--name", "web", "-p", "3000:80", &image, "absent"]).fails(127);
+    assert_no_container(&host);
+    // What was created on its own stays for a look at it, but holds nothing.
+    host.tare(&["create", "--name", "kept", "-p", "3000:80", &image, "absent"]).ok();
+    host.tare(&["start", "kept"]).fails(1);
     assert_eq!(host.inspect("kept", "/State/Status"), "created");
     assert_eq!(host.inspect("kept", "/State/ExitCode"), 127);
-    host.tare(&["run", "-d", "--name", "next", "-p", "3000:80", &image, "sleep", "1000"]).ok();
+    host.tare(&["run", "-d", "--name", "web", "-p", "3000:80", &image, "sleep", "1000"]).ok();
 }
 
 #[test]
@@ -32,7 +37,8 @@ fn a_port_held_by_a_container_names_it() {
     let image = host.image("busybox");
     let taken = host.tare(&["run", "--rm", "-p", "3000:8080", &image, "true"]).fails(125);
     assert!(taken.stderr.contains("Bind for 0.0.0.0:3000 failed: port is already allocated"), "{}", taken.stderr);
-    assert!(taken.stderr.contains("holder"), "{}", taken.stderr);
+    assert!(taken.stderr.contains("holder") && taken.stderr.contains("port 3001 is free"), "{}", taken.stderr);
+    assert_eq!(taken.stderr.matches("already allocated").count(), 1, "{}", taken.stderr);
     assert_eq!(host.tare(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "holder");
     host.tare(&["rm", "-f", "holder"]).ok();
     host.tare(&["run", "--rm", "-p", "3000:8080", &image, "true"]).ok();
@@ -104,4 +110,28 @@ fn no_space_is_told_and_leaves_nothing() {
     assert!(pull.stderr.to_lowercase().contains("no space left on device"), "{}", pull.stderr);
     assert_eq!((images.code, images.stdout.as_str()), (0, ""), "{images:?}");
     assert!(used < 1 << 20, "{used} bytes are still taken");
+}
+
+#[test]
+fn a_disk_that_fills_while_a_container_runs_hides_nothing() {
+    let Some(host) = Host::new() else { return };
+    let image = host.image("busybox");
+    let small = host.folder().join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&small).status().unwrap();
+    assert!(mount.success());
+    let tare = |arguments: &[&str]| host.tare_at(&small, arguments).output();
+    let script = "cat /dev/zero > /data/all; echo full; read x; exit 7";
+    let run = tare(&["run", "-d", "-i", "--name", "greedy", &image, "sh", "-c", script]);
+    eventually("the disk is full", || rustix::fs::statvfs(&small).unwrap().f_bavail == 0);
+    let attached = host.tare_at(&small, &["attach", "greedy"]).input("\n").output();
+    let list = tare(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]);
+    let refused = tare(&["run", "--name", "more", &image, "true"]);
+    let removed = tare(&["rm", "greedy"]);
+    let after = tare(&["run", "--rm", &image, "echo", "works"]);
+    assert!(Command::new("umount").arg(&small).status().unwrap().success(), "something holds the full file system");
+    assert_eq!((run.code, attached.code), (0, 7), "{run:?} {attached:?}");
+    assert!(list.code == 0 && list.stdout.starts_with("greedy Exited (7)"), "{list:?}");
+    assert!(refused.code == 125 && refused.stderr.to_lowercase().contains("no space left"), "{refused:?}");
+    assert_eq!((removed.code, after.code, after.stdout.trim()), (0, 0, "works"), "{removed:?} {after:?}");
 }

@@ -1,6 +1,7 @@
 //! create, start, stop, restart, kill, wait, rm.
 
-use crate::host::{Host, eventually};
+use crate::host::{self, Host, eventually};
+use std::fs;
 use std::time::Instant;
 
 #[test]
@@ -138,4 +139,54 @@ fn ten_at_once() {
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == 125).count(), 9, "{codes:?}");
     assert_eq!(host.tare(&["ps", "-a", "-q"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn restart_keeps_a_container_that_would_remove_itself() {
+    let Some(host) = Host::new() else { return };
+    let id = host.sleeper("kept", &["--rm", "-p", "3000:80"]);
+    for _ in 0..2 {
+        let before = host.pid("kept");
+        host.tare(&["exec", "kept", "sh", "-c", "echo more >> /data/more"]).ok();
+        assert_eq!(host.tare(&["restart", "-t", "0", "kept"]).ok(), "kept");
+        assert_ne!(host.pid("kept"), before);
+    }
+    assert_eq!(host.tare(&["ps", "--no-trunc", "-q"]).ok(), id);
+    assert_eq!(host.tare(&["exec", "kept", "cat", "/data/more"]).ok(), "more\nmore");
+    host.tare(&["stop", "-t", "0", "kept"]).ok();
+    assert_eq!(host.tare(&["ps", "-a", "-q"]).ok(), "");
+    host.assert_clean();
+}
+
+#[test]
+fn a_damaged_record_hides_nobody_and_can_be_removed() {
+    let Some(host) = Host::new() else { return };
+    let id = host.sleeper("bad", &["-p", "3000:80"]);
+    host.sleeper("good", &[]);
+    fs::write(host.root().join("containers").join(&id).join("record.json"), "{").unwrap();
+    let list = host.tare(&["ps", "-a", "--format", "{{.Names}}"]).output();
+    assert_eq!((list.code, list.stdout.trim()), (0, "good"), "{list:?}");
+    assert!(list.stderr.contains("record.json is damaged"), "{}", list.stderr);
+    host.tare(&["rm", "bad"]).fails(1);
+    assert_eq!(host.tare(&["rm", "-f", "bad"]).ok(), "bad");
+    // Name and port are free again.
+    host.sleeper("bad", &["-p", "3000:80"]);
+    host.tare(&["rm", "-f", "bad", "good"]).ok();
+    host.assert_clean();
+}
+
+#[test]
+fn a_tree_of_any_depth_is_removed() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    let script = "cd /data; i=0; while [ $i -lt 2000 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done";
+    host.tare(&["run", "--name", "deep", &image, "sh", "-c", script]).ok();
+    let limited = format!(
+        "ulimit -n 256; exec {} --root {} --run-root {} rm deep",
+        host::program().display(),
+        host.root().display(),
+        host.run_root().display()
+    );
+    host.command("sh", &["-c", &limited]).ok();
+    host.assert_clean();
 }

@@ -21,6 +21,8 @@ fn host_is_the_hosts() {
     let expected = std::fs::metadata(host.network_namespace()).unwrap().ino();
     let seen = host.tare(&["run", "--rm", "--network", "host", &image, "readlink", "/proc/self/ns/net"]).ok();
     assert_eq!(seen, format!("net:[{expected}]"));
+    let warned = host.tare(&["run", "--rm", "--network", "host", "-p", "3000:80", &image, "true"]).output();
+    assert!(warned.code == 0 && warned.stderr.contains("Published ports are discarded"), "{warned:?}");
     // It may not change the host's settings.
     host.tare(&["run", "--rm", "--network", "host", &image, "ip", "link", "set", "lo", "down"]).output();
     assert!(host.command("ip", &["link", "show", "lo"]).ok().contains("UP"));

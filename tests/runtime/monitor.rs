@@ -53,11 +53,21 @@ fn a_killed_monitor_leaves_a_truthful_ps_and_a_whole_rm() {
         fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| stat.contains("(sleep)") && !stat.contains(") Z "))
     };
-    // The first process may outlive its monitor or be taken along: ps has to say which of them it is.
-    eventually("ps tells the truth", || {
-        let status = host.tare(&["ps", "-a", "--format", "{{.Status}}"]).ok();
-        if runs() { status.starts_with("Up") } else { status.starts_with("Exited") || status.starts_with("Dead") }
-    });
+    assert!(runs());
+    let status = || host.tare(&["ps", "-a", "--format", "{{.Status}}"]).ok();
+    assert!(status().starts_with("Up") && status().ends_with("(unmonitored)"), "{}", status());
+    let refused = host.tare(&["exec", "orphan", "true"]).fails(1);
+    assert!(refused.stderr.contains("has lost its monitor") && refused.stderr.contains("tare restart"), "{refused:?}");
+    // A new one comes with a restart.
+    host.tare(&["restart", "-t", "0", "orphan"]).ok();
+    host.tare(&["exec", "orphan", "true"]).ok();
+    let (monitor, pid) = (host.monitor("orphan"), host.pid("orphan"));
+    kill(monitor, Signal::KILL);
+    eventually("the monitor is gone", || !fs::exists(format!("/proc/{monitor}")).unwrap());
+    let runs = || {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| stat.contains("(sleep)") && !stat.contains(") Z "))
+    };
     assert_eq!(host.tare(&["rm", "-f", "orphan"]).ok(), "orphan");
     eventually("rm -f leaves no process", || !runs());
     host.assert_clean();

@@ -89,6 +89,7 @@ static NOT_YET: &[&str] = &[
     "config",
     "context",
     "cp",
+    "df",
     "diff",
     "events",
     "export",

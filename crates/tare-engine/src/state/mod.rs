@@ -5,7 +5,8 @@
 //!                      state.json        written by whoever holds the lock below, or by the monitor
 //!                      <id>-json.log     written by the monitor
 //!                      hosts, hostname, resolv.conf, upper/, work/
-//! ROOT/names/<name>                      the id; claimed by link(2), taken away under ROOT/names/.lock
+//! ROOT/names/<name>                      the id; claimed by link(2)
+//! RUN_ROOT/names.lock                    flock: names are taken away
 //! RUN_ROOT/containers/<id>/lock          flock: one transition at a time
 //!                          monitor.lock  flock: held by the monitor as long as it lives
 //!                          monitor.sock  where it listens
@@ -14,7 +15,7 @@
 //!                          restarting    a container of `--rm` is stopped to be started again
 //! ```
 //!
-//! **Lock order:** `lock`, `monitor.lock`, `names/.lock`. A monitor never takes `lock`: who holds it may wait for the monitor.
+//! **Lock order:** `lock`, `monitor.lock`, `names.lock`. A monitor never takes `lock`: who holds it may wait for the monitor.
 //!
 //! **After a crash:** a folder without `record.json` is what `create` or `rm` left half done, and is swept with its name
 //! by the next engine that lists containers and gets its lock. A state that says "running" while nobody holds `monitor.lock` and the process

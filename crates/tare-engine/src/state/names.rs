@@ -76,9 +76,9 @@ pub(crate) fn release_all(engine: &Engine, id: &ContainerId) -> Result<()> {
 }
 
 /// Between looking who has a name and removing it nobody else may do the same: the second would remove the name of who
-/// claimed it in between. The lock's name is none that a container can have.
+/// claimed it in between.
 fn lock_names(engine: &Engine) -> Result<Option<Lock>> {
-    lock::acquire(&engine.paths.names().join(".lock"))
+    lock::acquire(&engine.paths.run_root.join("names.lock"))
 }
 
 fn remove(engine: &Engine, name: &str) -> Result<()> {

@@ -4,6 +4,7 @@
 //! descriptors (unix(7), `SCM_RIGHTS`). Each connection serves one attachment, one exec or one wait.
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -180,7 +181,7 @@ impl Connection {
     }
 
     fn receive_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let (_, length) = rustix::io::retry_on_intr(|| {
+        let (_, length) = despite_reset(|| {
             rustix::net::recv(&self.socket, &mut [0u8; 0][..], flags | RecvFlags::PEEK | RecvFlags::TRUNC)
         })?;
         if length == 0 {
@@ -192,12 +193,10 @@ impl Connection {
         let mut bytes = vec![0; length];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::net::recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            flags | RecvFlags::CMSG_CLOEXEC,
-        )?;
+        let received = despite_reset(|| {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            rustix::net::recvmsg(&self.socket, &mut parts, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
+        })?;
         let mut descriptors = Vec::new();
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -237,6 +236,15 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     at_address(path, |address| Ok(rustix::net::bind(&socket, address)?))?;
     rustix::net::listen(&socket, 64)?;
     Ok(socket)
+}
+
+/// Receives. Who closes its end with unread messages in it resets the other (af_unix.c, `unix_release_sock`); that is
+/// reported once, before what was sent ahead of it, which is still there.
+fn despite_reset<T>(mut receive: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    match rustix::io::retry_on_intr(&mut receive) {
+        Err(Errno::CONNRESET) => rustix::io::retry_on_intr(receive),
+        received => received,
+    }
 }
 
 /// Calls with the address of a socket's path. An address has room for 107 bytes (unix(7)): a longer path is shortened by
@@ -280,6 +288,16 @@ mod tests {
         assert_eq!(monitor.try_receive::<Envelope>().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(client);
         assert!(monitor.receive::<Envelope>().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_words_of_an_end_that_left_messages_unread_arrive() {
+        let (client, monitor) = Connection::pair().unwrap();
+        client.request(Request::Wait, &[]).unwrap();
+        monitor.send(&Reply::Exited { code: 3 }, &[]).unwrap();
+        drop(monitor);
+        assert!(matches!(client.receive::<Reply>(), Ok(Some((Reply::Exited { code: 3 }, _)))));
+        assert!(client.receive::<Reply>().unwrap().is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::create::create;
 use crate::cli::Verb;
 use crate::explain;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::flags::container::{self, Wish};
+use crate::flags::container;
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{DETACH_KEYS, Flag};
 use crate::terminal;
@@ -41,7 +41,7 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     if detached {
         let engine = ui.engine().map_err(engine_failed)?;
         let id = create(&engine, ui, &wish).map_err(engine_failed)?;
-        engine.start(id.as_str(), None).map_err(|error| not_started(&engine, &wish, &id, error))?;
+        engine.start(id.as_str(), None).map_err(|error| not_started(&engine, &id, error))?;
         ui.line(id.as_str())?;
         return Ok(Exit::SUCCESS);
     }
@@ -56,7 +56,7 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let caught = Caught::before_start(terminal, streams.stdin, proxy, keys).map_err(engine_failed)?;
     let session = engine
         .start(id.as_str(), Some(AttachRequest { streams, size }))
-        .map_err(|error| not_started(&engine, &wish, &id, error))?
+        .map_err(|error| not_started(&engine, &id, error))?
         .ok_or_else(|| Failure::new("the container started without a session").with_code(ENGINE_FAILED))?;
     match caught.carry(session, &engine, Some(id.as_str()))? {
         Ended::Detached => Ok(Exit::SUCCESS),
@@ -78,16 +78,14 @@ fn engine_failed(failure: Failure) -> Failure {
     failure.with_code(ENGINE_FAILED)
 }
 
-/// The failure of a start, after the container of `--rm` is gone.
-fn not_started(engine: &Engine, wish: &Wish, id: &ContainerId, error: tare_engine::Error) -> Failure {
+/// The failure of a start. The container that never ran is removed: nothing is in it, and its name is wanted for the
+/// next attempt. (Docker leaves it unless `--rm` is given.)
+fn not_started(engine: &Engine, id: &ContainerId, error: tare_engine::Error) -> Failure {
     let code = error.start_exit_code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ENGINE_FAILED);
-    let failure = Failure::from(error).with_code(code);
-    if wish.spec.auto_remove
-        && let Err(second) = remove(engine, id)
-    {
+    if let Err(second) = remove(engine, id) {
         note(&second.message());
     }
-    failure
+    Failure::from(error).with_code(code)
 }
 
 /// Removes the container of `--rm`. Its monitor does so, too: whoever comes second finds nothing, and when this
