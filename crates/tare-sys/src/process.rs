@@ -1,6 +1,5 @@
 //! Signals by number and session keyrings.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -24,14 +23,16 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
-/// Gives the calling process a new, empty session keyring, so that it has none of the keys of its ancestors.
+/// Gives the calling process a new, empty session keyring, so that it has none of the keys of its ancestors. It has no
+/// name: by a name the process would join a keyring of that name that another container made.
 ///
 /// C: `long keyctl(KEYCTL_JOIN_SESSION_KEYRING, const char *name)`, keyctl_join_session_keyring(3), Linux 2.6.10.
 ///
 /// # Errors
 /// ENOSYS on kernels without keys, EDQUOT, EPERM under a filter.
-pub fn new_session_keyring(name: &CStr) -> io::Result<()> {
-    // SAFETY: rustix has no keyctl. The kernel copies the name, which lives over the call.
-    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+pub fn new_session_keyring() -> io::Result<()> {
+    let no_name = std::ptr::null::<libc::c_char>();
+    // SAFETY: rustix has no keyctl. A null name is what the call defines as "no name"; it reads no other memory.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -64,6 +64,12 @@ impl Bench {
         run_command(
             Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:busybox", layout.display())).arg(&bundle),
         )?;
+        // Boot-lifetime state is on a tmpfs, as on any machine, for all engines.
+        for name in RUN_FOLDERS {
+            let path = folder.join(name);
+            fs::create_dir_all(&path)?;
+            run_command(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]).arg(&path))?;
+        }
         let mut bench = Self { engines: Vec::new(), image, rootfs: bundle.join("rootfs"), folder: folder.to_owned() };
         for engine in [Ok(tare(folder, program)), podman(folder), dockerd(folder)] {
             let added = engine.and_then(|engine| bench.add(engine));
@@ -85,6 +91,9 @@ impl Bench {
         Ok(())
     }
 }
+
+/// Where tare, podman and docker keep what lives until the next boot.
+const RUN_FOLDERS: [&str; 3] = ["run", "podman-run", "docker-run"];
 
 fn tare(folder: &Path, program: &Path) -> Engine {
     let path = |name: &str| folder.join(name).display().to_string();

@@ -31,8 +31,9 @@ impl Samples {
         median(&mut self.cpu)
     }
 
-    /// Runs a command once and takes its times.
+    /// Runs a command once and takes its times, when what ran before has come to rest.
     pub(super) fn take(&mut self, command: &[String]) -> Result<()> {
+        come_to_rest()?;
         let (start, used) = (Instant::now(), cpu_time()?);
         run(command)?;
         self.wall.push(start.elapsed().as_secs_f64() * 1e3);
@@ -40,6 +41,21 @@ impl Samples {
         self.cpu.push(cpu_time()?.saturating_sub(used).as_secs_f64() * 1e3);
         Ok(())
     }
+}
+
+/// Daemons clean up for seconds after their answer: nobody else's time may count theirs.
+fn come_to_rest() -> Result<()> {
+    const WINDOW: Duration = Duration::from_millis(20);
+    const QUIET: Duration = Duration::from_micros(400);
+    const PATIENCE: u32 = 150;
+    for _ in 0..PATIENCE {
+        let used = cpu_time()?;
+        std::thread::sleep(WINDOW);
+        if cpu_time()?.saturating_sub(used) <= QUIET {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Runs a command, its output kept only for the case of failure.

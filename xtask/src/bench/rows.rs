@@ -48,7 +48,7 @@ pub(super) const ROWS: [Row; 6] = [
     },
     Row {
         name: "run --rm, no network",
-        budget: Budget { wall: 15.0, cpu: Some(15.0) },
+        budget: Budget { wall: 20.0, cpu: Some(20.0) },
         before: &[],
         work: &["run", "--rm", "--network", "none", "IMAGE", "true"],
         after: &[],

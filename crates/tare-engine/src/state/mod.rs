@@ -4,13 +4,14 @@
 //! ROOT/containers/<id>/record.json       written once by `create`
 //!                      state.json        written by whoever holds the lock below, or by the monitor
 //!                      <id>-json.log     written by the monitor
-//!                      hosts, hostname, resolv.conf, upper/, work/
+//!                      upper/, work/
 //! ROOT/names/<name>                      the id; claimed by link(2)
 //! RUN_ROOT/names.lock                    flock: names are taken away
 //! RUN_ROOT/containers/<id>/lock          flock: one transition at a time
 //!                          monitor.lock  flock: held by the monitor as long as it lives
 //!                          monitor.sock  where it listens
 //!                          monitor.err   what went wrong in it
+//!                          hosts, hostname, resolv.conf   made anew by each start
 //!                          state.json    the last state, where ROOT had no room for it
 //!                          restarting    a container of `--rm` is stopped to be started again
 //! ```
@@ -76,15 +77,15 @@ impl ContainerPaths {
     }
 
     pub(crate) fn hosts(&self) -> PathBuf {
-        self.directory.join("hosts")
+        self.run.join("hosts")
     }
 
     pub(crate) fn hostname(&self) -> PathBuf {
-        self.directory.join("hostname")
+        self.run.join("hostname")
     }
 
     pub(crate) fn resolv_conf(&self) -> PathBuf {
-        self.directory.join("resolv.conf")
+        self.run.join("resolv.conf")
     }
 
     pub(crate) fn upper(&self) -> PathBuf {

@@ -74,7 +74,7 @@ fn detach() -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::step(Step::StartSession, "the container"))?;
     rustix::process::setsid().map_err(Error::step(Step::StartSession, "the container"))?;
     // A kernel without keys, or a filter around us that forbids them, leaves nothing to be separated from.
-    let _ = tare_sys::process::new_session_keyring(c"tare");
+    let _ = tare_sys::process::new_session_keyring();
     rustix::process::umask(rustix::fs::Mode::empty());
     Ok(())
 }
