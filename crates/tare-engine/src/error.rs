@@ -302,6 +302,8 @@ impl Error {
             Self::Monitor(failure) => failure.hint.clone(),
             Self::Runtime(error) => runtime_hint(error),
             Self::Store(error) => store_hint(error),
+            Self::Registry(error) => registry_hint(error),
+            Self::Build(error) => text(error).to_lowercase().contains("no space left").then(no_space),
             Self::CleanUp { error, .. } => error.hint(),
             Self::File { .. }
             | Self::Record { .. }
@@ -319,9 +321,7 @@ impl Error {
             | Self::System { .. }
             | Self::Reference(_)
             | Self::Image(_)
-            | Self::Registry(_)
-            | Self::Network(_)
-            | Self::Build(_) => None,
+            | Self::Network(_) => None,
         }
     }
 
@@ -380,5 +380,26 @@ fn runtime_hint(error: &tare_runtime::Error) -> Option<String> {
 }
 
 fn store_hint(error: &tare_store::Error) -> Option<String> {
-    text(error).contains("No space left on device").then(no_space)
+    use tare_store::Error;
+    match error {
+        Error::NoSpace { .. } => Some(no_space()),
+        Error::Digest { .. } | Error::DiffId { .. } | Error::Size { .. } => Some(
+            "the registry's copy is damaged or was changed on the way; nothing of it was kept: try again, or ask who runs the registry"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
+fn registry_hint(error: &tare_registry::Error) -> Option<String> {
+    use tare_registry::Error;
+    match error {
+        Error::Transport { .. } => Some(
+            "is the registry's name right, and can this machine reach it? `tare run hello` needs no registry".into(),
+        ),
+        Error::AccessDenied { .. } | Error::ManifestUnknown { .. } => {
+            Some("check the name and the tag; `tare images` shows what is here".into())
+        }
+        _ => None,
+    }
 }
