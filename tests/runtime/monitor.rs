@@ -107,3 +107,21 @@ fn a_long_path_to_the_run_folder_is_no_problem() {
     assert_eq!(tare(&["exec", "far", "echo", "reached"]).ok(), "reached");
     tare(&["rm", "-f", "far"]).ok();
 }
+
+#[test]
+fn a_shutdown_of_the_machine_stops_containers_in_order() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    let handler = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    host.tare(&["run", "-d", "--name", "polite", &image, "sh", "-c", handler]).ok();
+    host.tare(&["run", "-d", "--name", "deaf", "--stop-timeout", "0", &image, "sleep", "1000"]).ok();
+    eventually("it listens", || host.tare(&["logs", "polite"]).ok() == "ready");
+    // What the end of a machine sends to all processes.
+    for name in ["polite", "deaf"] {
+        kill(host.monitor(name), Signal::TERM);
+    }
+    assert_eq!(host.tare(&["wait", "polite", "deaf"]).ok(), "9\n137");
+    assert_eq!(host.tare(&["logs", "polite"]).ok(), "ready\nbye");
+    host.tare(&["rm", "polite", "deaf"]).ok();
+    host.assert_clean();
+}

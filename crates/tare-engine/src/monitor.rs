@@ -6,20 +6,23 @@
 //! reverse order when a later one fails, and all of them at the end.
 
 use crate::container::spec::NetworkMode;
+use crate::container::stop::{STOP_TIMEOUT, signal_number};
 use crate::container::{Loaded, oci, start_time};
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::state::file::{self, Durability};
 use crate::state::lock::{self, Lock, Taken};
 use crate::state::record::{ContainerRecord, ContainerState, Run, RunNetwork, Status};
+use rustix::process::Signal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use tare_net::{Attach, Attached};
 use tare_runtime::monitor::log::LogFile;
 use tare_runtime::monitor::protocol::{self, Connection, Exec, Failure};
-use tare_runtime::monitor::{Configuration, Executed, Supervisor};
+use tare_runtime::monitor::{Configuration, Executed, Supervisor, Termination};
 use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio, Step};
 use tare_spec::port::PortMapping;
 use tare_spec::{ContainerId, ExposedPort};
@@ -99,6 +102,8 @@ impl<'a> Monitor<'a> {
         let log = LogFile::open(&paths.log()).map_err(|source| Error::file("open", &paths.log(), source))?;
         let mut supervisor =
             Supervisor::new(listener, Some(starter), log).map_err(Error::system("prepare the monitor's loop"))?;
+        // Before the container can exist: a shutdown of the machine must not leave it alone.
+        supervisor.on_termination(self.termination()?).map_err(Error::system("watch for signals"))?;
         let live = match self.start(&mut supervisor) {
             Ok(live) => live,
             Err(error) => {
@@ -122,6 +127,17 @@ impl<'a> Monitor<'a> {
         let (code, result) = self.end(live);
         supervisor.finish(code).map_err(Error::system("tell clients of the end"))?;
         result
+    }
+
+    /// What to do when the machine is shut down: as `stop` does.
+    fn termination(&self) -> Result<Termination> {
+        let record = &self.loaded.record;
+        let timeout = record.spec.stop_timeout.unwrap_or(STOP_TIMEOUT);
+        Ok(Termination {
+            asked: tare_sys::signal::descriptor(Signal::TERM).map_err(Error::system("watch for signals"))?,
+            signal: signal_number(&record.stop_signal)?,
+            patience: u64::try_from(timeout).ok().map(Duration::from_secs),
+        })
     }
 
     /// From records to a running container.

@@ -10,7 +10,7 @@ pub(crate) mod oci;
 mod remove;
 pub mod spec;
 mod start;
-mod stop;
+pub(crate) mod stop;
 pub mod view;
 
 pub(crate) use load::{Loaded, start_time};

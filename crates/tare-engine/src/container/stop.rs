@@ -14,7 +14,7 @@ use tare_runtime::monitor::protocol::{Connection, Reply, Request};
 use tare_spec::ContainerId;
 
 /// Seconds between the stop signal and SIGKILL where nobody says otherwise (Docker's).
-const STOP_TIMEOUT: i64 = 10;
+pub(crate) const STOP_TIMEOUT: i64 = 10;
 
 /// How long a container may take to go after SIGKILL, in seconds.
 const KILL_PATIENCE: u32 = 30;

@@ -14,4 +14,4 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use supervisor::{Configuration, Executed, Executor, Supervisor};
+pub use supervisor::{Configuration, Executed, Executor, Supervisor, Termination};

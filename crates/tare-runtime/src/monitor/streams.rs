@@ -28,10 +28,13 @@ pub(super) enum What {
     Error,
     /// A client's connection.
     Connection,
+    /// The signal that asks for the end.
+    Termination,
 }
 
 impl Token {
-    const KINDS: [What; 6] = [What::Listener, What::Process, What::Input, What::Output, What::Error, What::Connection];
+    const KINDS: [What; 7] =
+        [What::Listener, What::Process, What::Input, What::Output, What::Error, What::Connection, What::Termination];
 
     pub(super) fn container(what: What) -> Self {
         Self { client: 0, what }

@@ -6,12 +6,13 @@ use super::streams::{Read, Token, Watch, What, Written, read, set_nonblocking, w
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 use tare_spec::ErrorKind;
 
 /// How long a client may leave its last bytes unread before they are dropped, in milliseconds.
@@ -46,6 +47,17 @@ pub struct Executed {
 /// Carries out [`Request::Exec`].
 pub type Executor<'a> = dyn FnMut(Exec, Vec<OwnedFd>) -> Result<Executed, Failure> + 'a;
 
+/// What a monitor does that is asked to end, by a signal: the machine is shut down.
+#[derive(Debug)]
+pub struct Termination {
+    /// Readable when the signal came ([`tare_sys::signal::descriptor`]).
+    pub asked: OwnedFd,
+    /// What asks the container to end.
+    pub signal: Signal,
+    /// How long it may take before it is killed; without bound when absent.
+    pub patience: Option<Duration>,
+}
+
 #[derive(Debug, Default)]
 struct Client {
     connection: Option<Connection>,
@@ -76,6 +88,9 @@ pub struct Supervisor {
     /// No more input follows what is pending.
     input_ends: bool,
     outputs: [Option<OwnedFd>; 2],
+    termination: Option<Termination>,
+    /// When the container is killed that was asked to end.
+    deadline: Option<Instant>,
     terminal: Option<OwnedFd>,
     /// The terminal's other side, held so that the master does not report an end while no process has it open.
     _terminal_peer: Option<OwnedFd>,
@@ -107,6 +122,8 @@ impl Supervisor {
             stdin_once: false,
             input_ends: false,
             outputs: [None, None],
+            termination: None,
+            deadline: None,
             terminal: None,
             _terminal_peer: None,
             buffer: vec![0; 32 * 1024],
@@ -151,6 +168,16 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Says what to do when this process is asked to end; without it the signal ends it, and the container goes on alone.
+    ///
+    /// # Errors
+    /// Of epoll(7).
+    pub fn on_termination(&mut self, termination: Termination) -> io::Result<()> {
+        self.watch.add(&termination.asked, Token::container(What::Termination), EventFlags::IN)?;
+        self.termination = Some(termination);
+        Ok(())
+    }
+
     /// Tells the starter that the container runs.
     pub fn started(&mut self, pid: i32) {
         self.pid = Some(pid);
@@ -176,8 +203,16 @@ impl Supervisor {
         self.watch.add(init, Token::container(What::Process), EventFlags::IN)?;
         loop {
             let mut ended = false;
-            for (token, flags) in self.watch.wait(None)? {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let milliseconds = left.map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(1));
+            let events = self.watch.wait(milliseconds)?;
+            if events.is_empty() {
+                self.deadline = None;
+                signal(init, Signal::KILL)?;
+            }
+            for (token, flags) in events {
                 match (token.client, token.what) {
+                    (0, What::Termination) => self.terminate(init)?,
                     (0, What::Listener) => self.accept()?,
                     (0, What::Process) => ended = true,
                     (0, What::Input) => self.input_event(flags),
@@ -238,6 +273,15 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    fn terminate(&mut self, init: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(termination) = &self.termination else { return Ok(()) };
+        if tare_sys::signal::take(&termination.asked) && self.deadline.is_none() {
+            signal(init, termination.signal)?;
+            self.deadline = termination.patience.map(|patience| Instant::now() + patience);
+        }
+        Ok(())
     }
 
     fn add_client(&mut self, connection: Connection, starter: bool) -> io::Result<()> {
@@ -414,7 +458,7 @@ impl Supervisor {
             What::Output => self.write_client(id, 0, flags),
             What::Error => self.write_client(id, 1, flags),
             What::Process => self.reap(id),
-            What::Listener | What::Connection => {}
+            What::Listener | What::Connection | What::Termination => {}
         }
     }
 
@@ -591,6 +635,14 @@ impl Supervisor {
                 self.watch.change(fd, token, events).expect("a descriptor that is watched can be changed");
             }
         }
+    }
+}
+
+/// Signals a process; that it has ended already is no error.
+fn signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(process, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
