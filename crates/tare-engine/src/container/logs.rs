@@ -1,6 +1,7 @@
 //! What a container wrote.
 
 use crate::container::Loaded;
+use crate::container::stop::Target;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Which part of a log.
 #[derive(Clone, Debug, Default)]
@@ -96,18 +97,19 @@ impl Engine {
     }
 
     fn follow(&self, loaded: &Loaded) -> Result<Option<Follow>> {
-        let Some(target) = self.target(loaded)? else { return Ok(None) };
+        let Some(end) = self.target(loaded)?.and_then(Target::into_fd) else { return Ok(None) };
         let system = |errno: rustix::io::Errno| Error::System { action: "watch the log", source: errno.into() };
         let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(system)?;
         inotify::add_watch(&changes, loaded.paths.log(), inotify::WatchFlags::MODIFY).map_err(system)?;
-        Ok(Some(Follow { changes: File::from(changes), target }))
+        Ok(Some(Follow { changes: File::from(changes), end }))
     }
 }
 
 /// A wait for more.
 struct Follow {
     changes: File,
-    target: crate::container::stop::Target,
+    /// Becomes readable when the container has ended.
+    end: OwnedFd,
 }
 
 impl Follow {
@@ -115,7 +117,7 @@ impl Follow {
     fn wait(&self, until: Option<Timestamp>) -> Result<bool> {
         let mut watched = [
             PollFd::from_borrowed_fd(self.changes.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.target.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.end.as_fd(), PollFlags::IN),
         ];
         let failed = |source| Error::System { action: "wait for the log", source };
         let left = |until: Timestamp| until.duration_since(Timestamp::now()).max(SignedDuration::ZERO);

@@ -122,11 +122,15 @@ impl Engine {
     /// [`Error::NoSuchContainer`].
     pub fn wait(&self, name: &str) -> Result<i32> {
         let loaded = self.load(&self.resolve(name)?)?;
-        let Some(target) = self.target(&loaded)? else { return Ok(loaded.state.exit_code) };
-        target.wait(None)?;
-        if let Some(code) = target.exit_code() {
-            return Ok(code);
+        if let Some(target) = self.target(&loaded)? {
+            target.wait(None)?;
+            if let Some(code) = target.exit_code() {
+                return Ok(code);
+            }
+        } else if loaded.state.status != Status::Running {
+            return Ok(loaded.state.exit_code);
         }
+        // It ended between two looks: its state says how by now.
         Ok(self.load(&loaded.record.id)?.state.exit_code)
     }
 
@@ -140,11 +144,12 @@ impl Engine {
             // If it is about to end it may not read this: then its end is seen by the closed connection.
             let _ = connection.request(Request::Wait, &[]);
         }
-        let Some(process) = open_process(run)? else {
-            // It ended just now. Its monitor is cleaning up: wait for that.
-            if let Some(_lock) = lock::acquire(&loaded.paths.monitor_lock())? {}
+        let process = open_process(run)?;
+        if process.is_none() && connection.is_none() {
+            // It ended just now, and its monitor is about to: wait for that.
+            drop(lock::acquire(&loaded.paths.monitor_lock())?);
             return Ok(None);
-        };
+        }
         Ok(Some(Target { process, connection }))
     }
 }
@@ -152,13 +157,15 @@ impl Engine {
 /// A running container as seen from outside its monitor.
 #[derive(Debug)]
 pub(crate) struct Target {
-    process: OwnedFd,
+    /// Its first process; `None` when that has ended and only its monitor is there.
+    process: Option<OwnedFd>,
     connection: Option<Connection>,
 }
 
 impl Target {
     fn signal(&self, signal: Signal) -> Result<()> {
-        match pidfd_send_signal(&self.process, signal) {
+        let Some(process) = &self.process else { return Ok(()) };
+        match pidfd_send_signal(process, signal) {
             // It has ended already: that is for wait() to see.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::System { action: "signal the container's process", source: errno.into() }),
@@ -168,12 +175,17 @@ impl Target {
     /// Waits until the container has ended and its monitor has cleaned up; false when the time is up before.
     fn wait(&self, patience: Option<Duration>) -> Result<bool> {
         let deadline = patience.map(|patience| Instant::now() + patience);
-        readable(self.as_fd(), deadline)
+        self.as_fd().map_or(Ok(true), |fd| readable(fd, deadline))
     }
 
     /// Becomes readable when the container has ended.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_ref().map_or(self.process.as_fd(), AsFd::as_fd)
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(AsFd::as_fd).or(self.process.as_ref().map(AsFd::as_fd))
+    }
+
+    /// The same as a descriptor of its own.
+    pub(crate) fn into_fd(self) -> Option<OwnedFd> {
+        self.connection.map(Connection::into_socket).or(self.process)
     }
 
     /// How it ended, if the monitor said so.
