@@ -22,7 +22,7 @@ use std::time::Duration;
 use tare_net::{Attach, Attached};
 use tare_runtime::monitor::log::LogFile;
 use tare_runtime::monitor::protocol::{self, Connection, Exec, Failure};
-use tare_runtime::monitor::{Configuration, Executed, Supervisor, Termination};
+use tare_runtime::monitor::{ContainerStreams, Executed, Supervisor, Termination};
 use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio, Step};
 use tare_spec::port::PortMapping;
 use tare_spec::{ContainerId, ExposedPort};
@@ -219,7 +219,7 @@ impl<'a> Monitor<'a> {
         file::write_json(&paths.state(), &state, Durability::Volatile)?;
         let mut running = created.start()?;
         if record.spec.terminal {
-            let streams = Configuration { terminal: running.console.take(), ..Configuration::default() };
+            let streams = ContainerStreams { terminal: running.console.take(), ..ContainerStreams::default() };
             supervisor.adopt(streams).map_err(Error::system("take the container's terminal"))?;
         }
         self.loaded.state = state;
@@ -341,11 +341,11 @@ fn is_free(port: u16) -> bool {
 }
 
 /// The process's standard streams, and the monitor's sides of them.
-fn standard_streams(loaded: &Loaded) -> Result<(Stdio, Configuration)> {
+fn standard_streams(loaded: &Loaded) -> Result<(Stdio, ContainerStreams)> {
     let spec = &loaded.record.spec;
     if spec.terminal {
         let (rows, columns) = spec.console_size.unwrap_or_default();
-        return Ok((Stdio::Terminal { rows, columns }, Configuration::default()));
+        return Ok((Stdio::Terminal { rows, columns }, ContainerStreams::default()));
     }
     let pipe = || std::io::pipe().map_err(Error::system("make a pipe"));
     let (stdout_reader, stdout) = pipe()?;
@@ -357,7 +357,7 @@ fn standard_streams(loaded: &Loaded) -> Result<(Stdio, Configuration)> {
         (None, None)
     };
     let stdio = Stdio::Pipes { stdin, stdout: stdout.into(), stderr: stderr.into() };
-    let ours = Configuration {
+    let ours = ContainerStreams {
         stdin: stdin_writer,
         stdout: Some(stdout_reader.into()),
         stderr: Some(stderr_reader.into()),

@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn inside(program: &Path, arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let words: Vec<&String> = arguments.iter().filter(|argument| *argument != "--quick").collect();
-    let folder = PathBuf::from(output(Command::new("mktemp").args(["-d", "-t", "tb.XXXXXX"]))?.trim());
+    let folder = PathBuf::from(output(Command::new("mktemp").arg("-d"))?.trim());
     std::env::set_current_dir(&folder)?;
     let result = measure_all(program, &folder, quick, &words);
     // Mounts below it are only in our namespace; a plain removal would go into them.

@@ -14,4 +14,4 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use supervisor::{Configuration, Executed, Executor, Supervisor, Termination};
+pub use supervisor::{ContainerStreams, Executed, Executor, Supervisor, Termination};

@@ -20,7 +20,7 @@ const LAST_BYTES_PATIENCE: u32 = 10_000;
 
 /// The monitor's side of a container's streams.
 #[derive(Debug, Default)]
-pub struct Configuration {
+pub struct ContainerStreams {
     /// Write end of its standard input, if that is kept open.
     pub stdin: Option<OwnedFd>,
     /// Read end of its standard output.
@@ -138,7 +138,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Of fcntl(2) and epoll(7).
-    pub fn adopt(&mut self, streams: Configuration) -> io::Result<()> {
+    pub fn adopt(&mut self, streams: ContainerStreams) -> io::Result<()> {
         self.stdin_once = streams.stdin_once;
         if let Some(terminal) = streams.terminal {
             set_nonblocking(terminal.as_fd())?;
@@ -230,7 +230,10 @@ impl Supervisor {
         for index in 0..2 {
             while self.read_output(index) {}
         }
-        self.log.finish().or_else(|error| self.log_failed(&error))
+        if let Err(error) = self.log.finish() {
+            log_failed(&error);
+        }
+        Ok(())
     }
 
     /// Gives clients their last bytes, then tells those who wait how the container ended. Call it when the container is
@@ -497,9 +500,8 @@ impl Supervisor {
         };
         if let Err(error) = self.log.append(STREAMS[index], &self.buffer[..count]) {
             // The first failure only; the container goes on, as with a full disk under any other program.
-            let _ = self.log_failed(&error);
+            log_failed(&error);
         }
-        let mut resume = false;
         for (id, client) in &mut self.clients {
             let Some(fd) = &client.outputs[index] else { continue };
             let bytes = &self.buffer[..count];
@@ -509,7 +511,7 @@ impl Supervisor {
                 Written::Bytes(done) => {
                     client.pending[index].extend_from_slice(&bytes[done..]);
                     let token = Token { client: *id, what: OUTPUTS[index] };
-                    resume |= self.watch.change(fd, token, EventFlags::OUT).is_err();
+                    self.watch.change(fd, token, EventFlags::OUT).expect("a descriptor that is watched can be changed");
                 }
                 Written::Closed => {
                     client.outputs[index] = None;
@@ -517,13 +519,7 @@ impl Supervisor {
                 }
             }
         }
-        debug_assert!(!resume, "a registered descriptor can be changed");
         true
-    }
-
-    fn log_failed(&self, error: &io::Error) -> io::Result<()> {
-        eprintln!("tare-monitor: writing the log: {error}");
-        Ok(())
     }
 
     fn watch_output(&self, index: usize, events: EventFlags) {
@@ -636,6 +632,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Into `monitor.err`; clients have no use for it.
+fn log_failed(error: &io::Error) {
+    eprintln!("tare-monitor: writing the log: {error}");
 }
 
 /// Signals a process; that it has ended already is no error.

@@ -2,7 +2,7 @@
 
 use super::log::LogFile;
 use super::protocol::{Connection, Envelope, Exec, Failure, Reply, Request, Streams, VERSION, listen};
-use super::{Configuration, Executed, Supervisor};
+use super::{ContainerStreams, Executed, Supervisor};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
@@ -53,7 +53,7 @@ impl Monitor {
             tell.send(rustix::thread::gettid().as_raw_pid()).unwrap();
             let mut supervisor = Supervisor::new(listener, Some(starter), log).unwrap();
             let mut child = command.spawn().unwrap();
-            let streams = Configuration {
+            let streams = ContainerStreams {
                 stdin: child.stdin.take().map(OwnedFd::from),
                 stdout: child.stdout.take().map(OwnedFd::from),
                 stderr: child.stderr.take().map(OwnedFd::from),
