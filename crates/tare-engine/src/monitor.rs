@@ -11,7 +11,7 @@ use crate::container::{Loaded, oci, start_time};
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::state::file::{self, Durability};
-use crate::state::lock::{self, Lock, Taken};
+use crate::state::lock::{self, Lock};
 use crate::state::record::{ContainerRecord, ContainerState, Run, RunNetwork, Status};
 use rustix::process::Signal;
 use std::os::fd::{AsFd, OwnedFd};
@@ -86,9 +86,9 @@ struct Live {
 impl<'a> Monitor<'a> {
     fn new(engine: &'a Engine, id: &ContainerId) -> Result<Self> {
         let paths = engine.paths.container(id);
-        let Taken::Held(lock) = lock::attempt(&paths.monitor_lock())? else {
-            return Err(Error::invalid(format!("container {id} has a monitor already")));
-        };
+        // The starter has made sure that there is no other monitor; who only looks holds it for moments.
+        let lock = lock::acquire(&paths.monitor_lock())?;
+        let lock = lock.ok_or_else(|| Error::NoSuchContainer { name: id.to_string() })?;
         // The starter holds the container's lock; its records are read as they are.
         Ok(Self { engine, loaded: engine.read(id)?, lock })
     }
