@@ -8,7 +8,7 @@ use crate::state::{self, Paths};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tare_net::Networks;
-use tare_store::Store;
+use tare_store::{Store, StoreOptions};
 
 /// Where the engine keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,8 @@ impl Engine {
     pub(crate) fn store(&self) -> Result<&Store> {
         if self.store.get().is_none() {
             // Two threads may open it at once; either value serves.
-            let _ = self.store.set(Store::open(&self.paths.root)?);
+            let _ =
+                self.store.set(Store::open(&StoreOptions::new(&self.paths.root, self.paths.run_root.join("layers")))?);
         }
         Ok(self.store.get().expect("it was set above"))
     }

@@ -26,6 +26,7 @@ use tare_runtime::monitor::{ContainerStreams, Executed, Supervisor, Termination}
 use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio, Step};
 use tare_spec::port::PortMapping;
 use tare_spec::{ContainerId, ExposedPort};
+use tare_store::Mounted;
 
 /// `argv[0]` of monitor processes.
 pub const MONITOR_NAME: &str = "tare-monitor";
@@ -79,6 +80,8 @@ struct Monitor<'a> {
 struct Live {
     running: Running,
     cgroup: tare_runtime::cgroup::Cgroup,
+    /// Its image's layers, which others may share.
+    layers: Mounted,
     /// Sockets that hold the published ports of the host as long as they are open.
     _ports: Vec<OwnedFd>,
 }
@@ -154,7 +157,8 @@ impl<'a> Monitor<'a> {
         // It is started: the next end is an end again. A work directory of an earlier run of `--rm` would be refused.
         let _ = std::fs::remove_file(paths.restarting());
         file::remove_tree(&paths.work().join("work"))?;
-        let mut lower = engine.store()?.layers().lower_dirs(&record.layers)?;
+        let layers = engine.store()?.layers().mount(&record.layers)?;
+        let mut lower = layers.lower_dirs().to_vec();
         if lower.is_empty() {
             // An image without layers: overlayfs wants a lower directory, and an empty one is what the image has.
             let empty = paths.directory.join("empty");
@@ -224,7 +228,7 @@ impl<'a> Monitor<'a> {
         }
         self.loaded.state = state;
         let reservations = attached.map(|attached| attached.reservations).unwrap_or_default();
-        Ok(Live { running, cgroup, _ports: reservations })
+        Ok(Live { running, cgroup, layers, _ports: reservations })
     }
 
     fn attach_network(&self, created: &Created) -> Result<Option<Attached>> {
@@ -302,11 +306,12 @@ impl<'a> Monitor<'a> {
             }
         };
         let oom_killed = live.cgroup.stats().oom_kills.is_some_and(|kills| kills > 0);
-        let Live { _ports, .. } = live;
+        let Live { layers, _ports, .. } = live;
         drop(_ports);
         let (record, paths) = (&self.loaded.record, &self.loaded.paths);
         let mut errors = Vec::new();
         errors.extend(self.engine.tear_down(&record.id).err());
+        errors.extend(layers.release().map_err(Error::from).err());
         // From here on nobody new connects; who is connected is told at the end.
         errors.extend(
             std::fs::remove_file(paths.monitor_socket())

@@ -5,6 +5,7 @@
 //! `store.rs`, the formats are described in `docs/formats/`.
 
 mod blob;
+mod disk;
 mod error;
 mod gc;
 mod hash;
@@ -17,10 +18,11 @@ pub mod tar;
 mod temporary;
 
 pub use blob::Spool;
+pub use disk::occupied;
 pub use error::{Error, Result};
 pub use gc::{Collected, Removal};
 pub use hash::sha256;
 pub use images::{Found, ImageRecord};
 pub use layer::{EntryError, Limits};
-pub use snapshot::{DirectorySnapshotter, LayerInfo, Snapshotter};
-pub use store::{Lease, Store};
+pub use snapshot::{DirectorySnapshotter, LayerInfo, Mounted, Snapshotter};
+pub use store::{Backend, Lease, Store, StoreOptions};

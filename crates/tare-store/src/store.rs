@@ -30,6 +30,34 @@ pub struct Store {
     layers: Box<dyn Snapshotter>,
 }
 
+/// How layers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Unpacked into directories.
+    Directory,
+}
+
+/// Where a store is and how it works.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// What stays: blobs, layers, records.
+    pub root: PathBuf,
+    /// Where layers are mounted; a folder that is empty after a boot.
+    pub mounts: PathBuf,
+    /// The form of new layers; the best that the kernel can when absent.
+    pub backend: Option<Backend>,
+    /// How large layers may be.
+    pub limits: Limits,
+}
+
+impl StoreOptions {
+    /// A store at `root` that mounts its layers below `mounts`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>, mounts: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), mounts: mounts.into(), backend: None, limits: Limits::default() }
+    }
+}
+
 /// Keeps all content of the store from being collected, by this or another process, until it is dropped.
 ///
 /// Held while an image is taken in, from the first blob until its record is written, and from finding an
@@ -42,26 +70,19 @@ pub struct Lease {
 }
 
 impl Store {
-    /// Opens the store below `root`, creating what is missing with mode 0700, and sweeps what crashes left.
+    /// Opens a store, creating what is missing with mode 0700, and sweeps what crashes left.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn open(root: &Path) -> Result<Self> {
-        Self::open_with(root, Limits::default())
-    }
-
-    /// Like [`Store::open`], with other limits for layers.
-    ///
-    /// # Errors
-    /// Of the disk.
-    pub fn open_with(root: &Path, limits: Limits) -> Result<Self> {
+    pub fn open(options: &StoreOptions) -> Result<Self> {
+        let root = &options.root;
         for folder in ["blobs/sha256", "blobs/sha512", "blobs/temporary", "images/records", "images/references"] {
             record::create_folder(&root.join(folder))?;
         }
         record::create_folder(&root.join("images/temporary"))?;
         temporary::sweep(&root.join("blobs/temporary"))?;
         temporary::sweep(&root.join("images/temporary"))?;
-        let layers = Box::new(DirectorySnapshotter::open(&root.join("layers"), limits)?);
+        let layers = Box::new(DirectorySnapshotter::open(&root.join("layers"), options.limits)?);
         Ok(Self { root: root.to_owned(), layers })
     }
 

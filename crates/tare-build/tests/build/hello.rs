@@ -58,7 +58,8 @@ fn the_image_is_the_same_each_time_and_serves_its_page() {
     assert_eq!(config.stop_signal, None);
     assert!(config.exposed_ports.contains_key("80/tcp") && config.env.contains(&"IMAGE=hello".to_owned()));
 
-    let root = store.layers().lower_dirs(&image.layers).unwrap().remove(0);
+    let mounted = store.layers().mount(&image.layers).unwrap();
+    let root = mounted.layer(0).unwrap();
     let mut server = Server::start(root.join("server"));
     // One that sends nothing keeps nobody waiting.
     let silent = server.connect();

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tare_build::{BuildRequest, Context, Error, build};
 use tare_spec::{ErrorKind, ImageId, Reference};
-use tare_store::{ImageRecord, Store};
+use tare_store::{ImageRecord, Store, StoreOptions};
 
 pub(crate) fn store() -> Option<(tempfile::TempDir, Store)> {
     if !rustix::process::geteuid().is_root() {
@@ -15,7 +15,7 @@ pub(crate) fn store() -> Option<(tempfile::TempDir, Store)> {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("root")).unwrap();
+    let store = Store::open(&StoreOptions::new(folder.path().join("root"), folder.path().join("mounts"))).unwrap();
     Some((folder, store))
 }
 
@@ -55,9 +55,10 @@ fn layer(store: &Store, image: &ImageRecord, index: usize) -> Vec<String> {
             }
         }
     }
-    let root = store.layers().lower_dirs(&image.layers[index..=index]).unwrap().remove(0);
+    let mounted = store.layers().mount(&image.layers[index..=index]).unwrap();
+    let root = mounted.layer(0).unwrap();
     let mut lines = Vec::new();
-    walk(&root, &root, &mut lines);
+    walk(root, root, &mut lines);
     lines
 }
 
@@ -137,7 +138,8 @@ fn nothing_outside_of_the_context_is_read() {
         assert!(matches!(attempt(source).unwrap_err(), Error::SourceMissing { line: 2, .. }), "{source}");
     }
     let image = store.find(attempt("absolute/passwd").unwrap().0.as_str()).unwrap();
-    let root = store.layers().lower_dirs(&image.layers).unwrap().remove(0);
+    let mounted = store.layers().mount(&image.layers).unwrap();
+    let root = mounted.layer(0).unwrap();
     assert_eq!(fs::read_to_string(root.join("x")).unwrap(), "inside");
     rustix::fs::mknodat(rustix::fs::CWD, context.join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     assert!(matches!(attempt("fifo").unwrap_err(), Error::Context { .. }));

@@ -9,12 +9,12 @@
 //! Whiteouts are character devices 0/0, opaque folders carry `trusted.overlay.opaque`. The format is described in
 //! `docs/formats/layers.md`.
 
-use super::{LayerInfo, Snapshotter};
+use super::{LayerInfo, Mounted, Snapshotter};
 use crate::error::{Context, Error, Result};
 use crate::layer::{self, Limits};
 use crate::record;
 use crate::temporary::{self, TemporaryFolder};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use tare_spec::image::Descriptor;
@@ -114,22 +114,28 @@ impl Snapshotter for DirectorySnapshotter {
         }
     }
 
-    fn lower_dirs(&self, layers: &[DiffId]) -> Result<Vec<PathBuf>> {
-        layers
-            .iter()
-            .rev()
-            .map(|diff_id| {
-                if self.contains(diff_id)? {
-                    Ok(self.folder(diff_id).join("fs"))
-                } else {
-                    Err(Error::LayerMissing { diff_id: diff_id.clone() })
-                }
-            })
-            .collect()
+    fn archive(&self, diff_id: &DiffId) -> Result<Option<File>> {
+        self.existing(diff_id).map(|_| None)
+    }
+
+    fn mount(&self, layers: &[DiffId]) -> Result<Mounted> {
+        let folders = layers.iter().rev().map(|diff_id| {
+            if self.contains(diff_id)? {
+                Ok(self.folder(diff_id).join("fs"))
+            } else {
+                Err(Error::LayerMissing { diff_id: diff_id.clone() })
+            }
+        });
+        Ok(Mounted { lower_dirs: folders.collect::<Result<_>>()? })
     }
 
     fn usage(&self, diff_id: &DiffId) -> Result<u64> {
         Ok(self.existing(diff_id)?.size)
+    }
+
+    fn disk(&self, diff_id: &DiffId) -> Result<u64> {
+        self.existing(diff_id)?;
+        crate::disk::occupied(&self.folder(diff_id))
     }
 
     fn remove(&self, diff_id: &DiffId) -> Result<()> {

@@ -7,8 +7,9 @@ pub(crate) use dir::list_digests;
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tare_spec::DiffId;
 use tare_spec::image::Descriptor;
 
@@ -22,6 +23,36 @@ pub struct LayerInfo {
     pub size: u64,
     /// Entries of its archive.
     pub entries: u64,
+}
+
+/// Layers that can be read as directories while this lives.
+#[derive(Debug)]
+#[must_use = "the layers are there only while this lives"]
+pub struct Mounted {
+    lower_dirs: Vec<PathBuf>,
+}
+
+impl Mounted {
+    /// The lower directories for overlayfs, the top one first. They must only be read.
+    #[must_use]
+    pub fn lower_dirs(&self) -> &[PathBuf] {
+        &self.lower_dirs
+    }
+
+    /// The directory of one layer by itself, counted from the top.
+    #[must_use]
+    pub fn layer(&self, from_top: usize) -> Option<&Path> {
+        self.lower_dirs.get(from_top).map(PathBuf::as_path)
+    }
+
+    /// Gives the layers back. Those that nobody else has mounted are unmounted; overlays that have them as lower
+    /// directories go on. Dropping does the same and keeps silent about failures.
+    ///
+    /// # Errors
+    /// Of unmounting.
+    pub fn release(self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Keeps layers in a form that overlayfs takes as lower directories.
@@ -47,18 +78,30 @@ pub trait Snapshotter: Send + Sync {
     /// [`crate::Error`]: mismatches, damaged or hostile archives, a full disk.
     fn apply(&self, layer: &Descriptor, diff_id: &DiffId, blob: &mut dyn Read) -> Result<LayerInfo>;
 
-    /// The lower directories for overlayfs, the top one first, of layers in the order of an image configuration,
-    /// the lowest first. They must only be read. Does not promise that they stay: see [`crate::Lease`].
+    /// The layer's archive before compression, byte for byte, where the backend has it.
     ///
     /// # Errors
     /// [`crate::Error::LayerMissing`].
-    fn lower_dirs(&self, layers: &[DiffId]) -> Result<Vec<PathBuf>>;
+    fn archive(&self, diff_id: &DiffId) -> Result<Option<File>>;
+
+    /// Makes layers visible as lower directories for overlayfs, in the order of an image configuration: the lowest
+    /// first. A layer that others have mounted is shared. Does not promise that the layers stay: see [`crate::Lease`].
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`], and those of mounting.
+    fn mount(&self, layers: &[DiffId]) -> Result<Mounted>;
 
     /// Bytes in the layer's files.
     ///
     /// # Errors
     /// [`crate::Error::LayerMissing`].
     fn usage(&self, diff_id: &DiffId) -> Result<u64>;
+
+    /// Bytes that the layer occupies on the disk, as `du` counts them, its records included.
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`].
+    fn disk(&self, diff_id: &DiffId) -> Result<u64>;
 
     /// Removes a layer; a missing one is no error. It is gone at once for everybody, its files a little later;
     /// a crash meanwhile leaves them to the next sweep. The caller has made sure that nobody needs it.

@@ -142,12 +142,12 @@ fn removal_keeps_what_others_share() {
     assert!(store.layers().contains(&base).unwrap() && !store.layers().contains(&first_only).unwrap());
     assert!(matches!(store.find("first").unwrap_err(), Error::ImageNotFound { .. }));
     assert_eq!(store.find("second").unwrap().layers, [base.clone(), second_only.clone()]);
-    assert_eq!(store.layers().lower_dirs(&[base.clone(), second_only.clone()]).unwrap().len(), 2);
+    assert_eq!(store.layers().mount(&[base.clone(), second_only.clone()]).unwrap().lower_dirs().len(), 2);
 
     // A container still needs the lower one.
     store.remove_image(&second, &|layer| *layer == base).unwrap();
     assert!(store.layers().contains(&base).unwrap() && !store.layers().contains(&second_only).unwrap());
-    assert!(matches!(store.layers().lower_dirs(&[second_only]).unwrap_err(), Error::LayerMissing { .. }));
+    assert!(matches!(store.layers().mount(&[second_only]).unwrap_err(), Error::LayerMissing { .. }));
     let collected = store.collect(&unused).unwrap();
     assert_eq!((collected.layers, collected.layer_bytes), (vec![base], 10));
     assert_eq!(store.remove_image(&second, &unused).unwrap_err().kind(), ErrorKind::NotFound);

@@ -1,6 +1,6 @@
 //! Layers from blobs to trees, judged by what is on the disk.
 
-use crate::scratch::{Scratch, apply, archive, descriptor, gzip, image, link, member, output, tree};
+use crate::scratch::{Scratch, apply, archive, descriptor, gzip, image, link, member, options, output, tree};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex};
 use tare_spec::image::Descriptor;
 use tare_spec::{DiffId, ErrorKind};
 use tare_store::tar::{Kind, Member, Time};
-use tare_store::{Error, Limits, Store, sha256};
+use tare_store::{Error, Limits, Store, StoreOptions, sha256};
 
 /// Everything that can be said of a tree without following links: type, mode, owner, links, time, target, size,
 /// device number, contents and attributes.
@@ -189,7 +189,8 @@ fn overlayfs_sees_what_the_layers_say() {
         file("turned/new"),
     ]);
     let layers = [apply(&store, &below).unwrap(), apply(&store, &above).unwrap()];
-    let lower = store.layers().lower_dirs(&layers).unwrap();
+    let mounted = store.layers().mount(&layers).unwrap();
+    let lower = mounted.lower_dirs();
     assert_eq!(lower[0], tree(&store, &layers[1]), "the top layer comes first");
     let lower = lower.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(":");
     let merged = scratch.path().join("merged");
@@ -394,7 +395,7 @@ fn malformed_archives_are_refused_with_their_offset() {
 fn bombs_are_stopped() {
     let Some(scratch) = Scratch::new() else { return };
     let limits = Limits { bytes: 1 << 30, ratio: 10, free: 1 << 20, entries: 5 };
-    let store = Store::open_with(&scratch.root(), limits).unwrap();
+    let store = Store::open(&StoreOptions { limits, ..scratch.options() }).unwrap();
     let error = apply(&store, &archive(&[Member { size: 2 << 20, ..member("zeros", Kind::File) }])).unwrap_err();
     assert!(matches!(error, Error::Bomb { unit: "bytes", limit, .. } if limit == 1 << 20), "{error:?}");
     let many: Vec<Member> = (0..6).map(|number| member(&format!("f{number}"), Kind::File)).collect();
@@ -586,7 +587,7 @@ fn a_killed_writer_is_swept() {
 
 /// In a process of its own: waits to be killed.
 fn write_half_a_layer(root: &Path) {
-    let store = Store::open(root).unwrap();
+    let store = Store::open(&options(root)).unwrap();
     let bytes = archive(&["first", "second"].map(|path| Member { size: 1 << 20, ..member(path, Kind::File) }));
     let layer = descriptor(&bytes);
     // The first half of the layer, then whatever standard input brings: nothing, for ever.
@@ -658,7 +659,7 @@ fn a_full_disk_leaves_nothing() {
 
 /// In a process of its own, inside that mount namespace.
 fn fill_a_small_disk(root: &Path) {
-    let store = Store::open(root).unwrap();
+    let store = Store::open(&options(root)).unwrap();
     let error = apply(&store, &archive(&[Member { size: 8 << 20, ..member("big", Kind::File) }])).unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -6,7 +6,7 @@ use std::process::Command;
 use tare_spec::image::{Descriptor, media_type};
 use tare_spec::{DiffId, Digest, ImageId};
 use tare_store::tar::{Kind, Member, Time, Writer};
-use tare_store::{Result, Store, sha256};
+use tare_store::{Result, Store, StoreOptions, sha256};
 
 /// A folder that holds a store's root and something outside of it.
 pub(crate) struct Scratch {
@@ -32,8 +32,12 @@ impl Scratch {
         self.folder.path().join("root")
     }
 
+    pub(crate) fn options(&self) -> StoreOptions {
+        options(&self.root())
+    }
+
     pub(crate) fn store(&self) -> Store {
-        Store::open(&self.root()).unwrap()
+        Store::open(&self.options()).unwrap()
     }
 
     /// What temporary files there are: none, unless somebody is at work.
@@ -44,6 +48,11 @@ impl Scratch {
             .map(|entry| entry.unwrap().path())
             .collect()
     }
+}
+
+/// A store at this root, its layers mounted beside it.
+pub(crate) fn options(root: &Path) -> StoreOptions {
+    StoreOptions::new(root, root.with_file_name("mounts"))
 }
 
 /// A member with the given path and kind, and nothing remarkable about the rest.
@@ -95,7 +104,7 @@ pub(crate) fn apply(store: &Store, archive: &[u8]) -> Result<DiffId> {
 
 /// Where the layer's files are.
 pub(crate) fn tree(store: &Store, diff_id: &DiffId) -> PathBuf {
-    store.layers().lower_dirs(std::slice::from_ref(diff_id)).unwrap().remove(0)
+    store.layers().mount(std::slice::from_ref(diff_id)).unwrap().layer(0).unwrap().to_owned()
 }
 
 /// Stores an image of these layers; `note` makes its configuration differ from others'.
