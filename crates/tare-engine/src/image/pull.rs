@@ -1,35 +1,13 @@
-//! Images as the engine reports them, and what is done with them.
+//! Pulling images from registries.
 
-use crate::container::view::{ContainerSummary, ListFilter};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::state::file;
-use crate::state::record::{ContainerRecord, Status};
-use jiff::Timestamp;
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_registry::{Anonymous, Client, ClientOptions, Credentials, DockerConfig, ManifestResponse};
 use tare_spec::image::{Descriptor, ImageConfig, Index, Manifest};
-use tare_spec::{DiffId, Digest, ImageId, Platform, Reference};
-use tare_store::{Found, ImageRecord, Store};
-
-/// An image of the store with all its names.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// Digest of its configuration.
-    pub id: ImageId,
-    /// Digest of its manifest.
-    pub manifest: Digest,
-    /// `repository:tag` names.
-    pub tags: Vec<Reference>,
-    /// `repository@digest` names it was pulled by.
-    pub digests: Vec<Reference>,
-    /// Its configuration.
-    pub config: ImageConfig,
-    /// Bytes its unpacked layers occupy.
-    pub size: u64,
-}
+use tare_spec::{Digest, ImageId, Platform, Reference};
+use tare_store::Store;
 
 /// What to pull.
 #[derive(Clone, Debug)]
@@ -79,15 +57,6 @@ pub enum PullEvent<'a> {
 pub trait PullProgress: Sync {
     /// Called for each step.
     fn event(&self, event: PullEvent<'_>);
-}
-
-/// One thing `rmi` did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageRemoval {
-    /// This name is gone.
-    Untagged(String),
-    /// This blob or image is gone.
-    Deleted(Digest),
 }
 
 /// How many layers of an image are pulled at once (Docker's default).
@@ -166,114 +135,6 @@ impl Engine {
             image.id == id && image.repo_digests.iter().any(|name| name.digest() == Some(&named.digest))
         });
         Ok(Pulled { reference, digest: named.digest, id, up_to_date })
-    }
-
-    /// All images, newest first.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when records cannot be read.
-    pub fn images(&self) -> Result<Vec<Image>> {
-        let mut images: Vec<Image> = self.store()?.images()?.into_iter().map(Image::from).collect();
-        let created = |image: &Image| image.config.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-        images.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.id.cmp(&b.id)));
-        Ok(images)
-    }
-
-    /// The image that a name, digest or id (or unique prefix of one) stands for.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchImage`]; [`Error::Store`] for an ambiguous prefix and for what is no name.
-    pub fn image(&self, name: &str) -> Result<Image> {
-        Ok(self.find_image(name)?.image.into())
-    }
-
-    fn find_image(&self, name: &str) -> Result<Found> {
-        self.store()?.resolve(name).map_err(|error| match error {
-            tare_store::Error::ImageNotFound { name } => Error::NoSuchImage { name },
-            error => error.into(),
-        })
-    }
-
-    /// Gives an image one more name.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchImage`], [`Error::Reference`], [`Error::InvalidParameter`] for a name with a digest.
-    pub fn tag_image(&self, source: &str, target: &str) -> Result<()> {
-        let target = Reference::parse(target)?;
-        if target.digest().is_some() {
-            return Err(Error::invalid("refusing to create a tag with a digest reference"));
-        }
-        let image = self.image(source)?;
-        Ok(self.store()?.tag(&target.with_default_tag(), &image.id)?)
-    }
-
-    /// Removes a name, and with its last name the image. `force` removes all names of an id, and images of containers
-    /// that do not run; those containers keep their layers.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchImage`]; [`Error::ImageInUse`] in Docker's words.
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<ImageRemoval>> {
-        let Found { image, reference } = self.find_image(name)?;
-        let id = &image.id;
-        // What an unreadable container uses is not known here; its layers stay, see `is_used`.
-        let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;
-        let users: Vec<&ContainerSummary> = containers.iter().filter(|container| container.image_id == *id).collect();
-        let running = users.iter().find(|container| container.state.status == Status::Running);
-        let in_use = |action: String, means, reason: String| Err(Error::ImageInUse { action, means, reason });
-        if let Some(reference) = reference {
-            let last = match reference.tag() {
-                Some(_) => image.references.len() <= 1,
-                None => image.references.is_empty() && image.repo_digests.len() <= 1,
-            };
-            if let Some(user) = users.first().filter(|_| last && !force) {
-                let action = format!("remove repository reference {name:?}");
-                let reason = format!("container {} is using its referenced image {}", user.id.short(), id.0.short());
-                return in_use(action, "must force", reason);
-            }
-            if !last || running.is_some() {
-                let names = self.store()?.untag(&reference)?;
-                return Ok(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect());
-            }
-        } else {
-            let action = format!("delete {}", id.0.short());
-            if let Some(user) = running {
-                let reason = format!("image is being used by running container {}", user.id.short());
-                return in_use(action, "cannot be forced", reason);
-            }
-            if let Some(user) = users.first().filter(|_| !force) {
-                let reason = format!("image is being used by stopped container {}", user.id.short());
-                return in_use(action, "must be forced", reason);
-            }
-            let repositories: BTreeSet<String> = image.references.iter().map(Reference::familiar_name).collect();
-            if repositories.len() > 1 && !force {
-                return in_use(action, "must be forced", "image is referenced in multiple repositories".into());
-            }
-        }
-        let removal = self.store()?.remove_image(id, &|layer| self.is_used(layer))?;
-        let untagged = removal.untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
-        Ok(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect())
-    }
-
-    /// Whether a container needs the layer. Where that cannot be known it does.
-    fn is_used(&self, layer: &DiffId) -> bool {
-        let Ok(ids) = self.container_ids() else { return true };
-        ids.iter().any(|id| match file::read_json::<ContainerRecord>(&self.paths.container(id).record()) {
-            Ok(record) => record.is_some_and(|record| record.layers.contains(layer)),
-            Err(_) => true,
-        })
-    }
-}
-
-impl From<ImageRecord> for Image {
-    fn from(record: ImageRecord) -> Self {
-        Self {
-            id: record.id,
-            manifest: record.manifest,
-            tags: record.references,
-            digests: record.repo_digests,
-            config: record.config,
-            size: record.size,
-        }
     }
 }
 

@@ -1,0 +1,96 @@
+//! Images as the engine reports them, and what is done with them.
+
+mod pull;
+mod remove;
+
+pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
+pub use remove::ImageRemoval;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::state::file;
+use crate::state::record::ContainerRecord;
+use jiff::Timestamp;
+use tare_spec::image::ImageConfig;
+use tare_spec::{DiffId, Digest, ImageId, Reference};
+use tare_store::{Found, ImageRecord};
+
+/// An image of the store with all its names.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of its configuration.
+    pub id: ImageId,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// `repository:tag` names.
+    pub tags: Vec<Reference>,
+    /// `repository@digest` names it was pulled by.
+    pub digests: Vec<Reference>,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Bytes its unpacked layers occupy.
+    pub size: u64,
+}
+
+impl Engine {
+    /// All images, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when records cannot be read.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let mut images: Vec<Image> = self.store()?.images()?.into_iter().map(Image::from).collect();
+        let created = |image: &Image| image.config.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        images.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.id.cmp(&b.id)));
+        Ok(images)
+    }
+
+    /// The image that a name, digest or id (or unique prefix of one) stands for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; [`Error::Store`] for an ambiguous prefix and for what is no name.
+    pub fn image(&self, name: &str) -> Result<Image> {
+        Ok(self.find_image(name)?.image.into())
+    }
+
+    fn find_image(&self, name: &str) -> Result<Found> {
+        self.store()?.resolve(name).map_err(|error| match error {
+            tare_store::Error::ImageNotFound { name } => Error::NoSuchImage { name },
+            error => error.into(),
+        })
+    }
+
+    /// Gives an image one more name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::Reference`], [`Error::InvalidParameter`] for a name with a digest.
+    pub fn tag_image(&self, source: &str, target: &str) -> Result<()> {
+        let target = Reference::parse(target)?;
+        if target.digest().is_some() {
+            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        }
+        let image = self.image(source)?;
+        Ok(self.store()?.tag(&target.with_default_tag(), &image.id)?)
+    }
+
+    /// Whether a container needs the layer. Where that cannot be known it does.
+    fn is_used(&self, layer: &DiffId) -> bool {
+        let Ok(ids) = self.container_ids() else { return true };
+        ids.iter().any(|id| match file::read_json::<ContainerRecord>(&self.paths.container(id).record()) {
+            Ok(record) => record.is_some_and(|record| record.layers.contains(layer)),
+            Err(_) => true,
+        })
+    }
+}
+
+impl From<ImageRecord> for Image {
+    fn from(record: ImageRecord) -> Self {
+        Self {
+            id: record.id,
+            manifest: record.manifest,
+            tags: record.references,
+            digests: record.repo_digests,
+            config: record.config,
+            size: record.size,
+        }
+    }
+}

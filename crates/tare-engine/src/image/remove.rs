@@ -1,0 +1,67 @@
+//! Removing names and images.
+
+use crate::container::view::{ContainerSummary, ListFilter};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::state::record::Status;
+use std::collections::BTreeSet;
+use tare_spec::{Digest, Reference};
+use tare_store::Found;
+
+/// One thing `rmi` did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageRemoval {
+    /// This name is gone.
+    Untagged(String),
+    /// This blob or image is gone.
+    Deleted(Digest),
+}
+
+impl Engine {
+    /// Removes a name, and with its last name the image. `force` removes all names of an id, and images of containers
+    /// that do not run; those containers keep their layers.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; [`Error::ImageInUse`] in Docker's words.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<ImageRemoval>> {
+        let Found { image, reference } = self.find_image(name)?;
+        let id = &image.id;
+        // What an unreadable container uses is not known here; its layers stay, see `is_used`.
+        let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;
+        let users: Vec<&ContainerSummary> = containers.iter().filter(|container| container.image_id == *id).collect();
+        let running = users.iter().find(|container| container.state.status == Status::Running);
+        let in_use = |action: String, means, reason: String| Err(Error::ImageInUse { action, means, reason });
+        if let Some(reference) = reference {
+            let last = match reference.tag() {
+                Some(_) => image.references.len() <= 1,
+                None => image.references.is_empty() && image.repo_digests.len() <= 1,
+            };
+            if let Some(user) = users.first().filter(|_| last && !force) {
+                let action = format!("remove repository reference {name:?}");
+                let reason = format!("container {} is using its referenced image {}", user.id.short(), id.0.short());
+                return in_use(action, "must force", reason);
+            }
+            if !last || running.is_some() {
+                let names = self.store()?.untag(&reference)?;
+                return Ok(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect());
+            }
+        } else {
+            let action = format!("delete {}", id.0.short());
+            if let Some(user) = running {
+                let reason = format!("image is being used by running container {}", user.id.short());
+                return in_use(action, "cannot be forced", reason);
+            }
+            if let Some(user) = users.first().filter(|_| !force) {
+                let reason = format!("image is being used by stopped container {}", user.id.short());
+                return in_use(action, "must be forced", reason);
+            }
+            let repositories: BTreeSet<String> = image.references.iter().map(Reference::familiar_name).collect();
+            if repositories.len() > 1 && !force {
+                return in_use(action, "must be forced", "image is referenced in multiple repositories".into());
+            }
+        }
+        let removal = self.store()?.remove_image(id, &|layer| self.is_used(layer))?;
+        let untagged = removal.untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
+        Ok(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect())
+    }
+}
