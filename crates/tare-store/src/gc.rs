@@ -2,12 +2,17 @@
 
 use crate::Result;
 use crate::Store;
+use crate::error::Context;
 use crate::images::StoredImage;
 use crate::snapshot::list_digests;
 use crate::{Error, record};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use tare_spec::image::{MANIFEST_LIMIT, Manifest};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
+
+/// How long what has arrived of a blob is kept for a pull to go on from, in seconds.
+const PATIENCE: u64 = 24 * 3600;
 
 /// What a removal took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +32,43 @@ pub struct Collected {
     pub layers: Vec<DiffId>,
     /// Bytes in the files of those layers.
     pub layer_bytes: u64,
+    /// Bytes that are free on the disk again.
+    pub disk: u64,
     /// Whether it was put off because content is being added or taken into use right now.
     pub deferred: bool,
+}
+
+/// Content that nothing refers to, with the bytes that each thing occupies on the disk; sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Manifests, indexes, configurations and layer blobs.
+    pub blobs: Vec<(Digest, u64)>,
+    /// Layers.
+    pub layers: Vec<(DiffId, u64)>,
+    /// What interrupted pulls have got so far.
+    pub partial: Vec<(Digest, u64)>,
+}
+
+impl Garbage {
+    /// The bytes of all of it.
+    #[must_use]
+    pub fn disk(&self) -> u64 {
+        let layers = self.layers.iter().map(|(_, disk)| disk);
+        self.blobs.iter().chain(&self.partial).map(|(_, disk)| disk).chain(layers).sum()
+    }
+}
+
+/// What the store occupies on the disk, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Manifests, indexes, configurations and layer blobs.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// Layers.
+    pub layers: BTreeMap<DiffId, u64>,
+    /// What interrupted pulls have got so far.
+    pub partial: u64,
+    /// All of it with its folders and records.
+    pub total: u64,
 }
 
 impl Store {
@@ -69,23 +109,31 @@ impl Store {
     }
 
     /// Removes all content that no image and no container refers to: what removed images and crashed pulls left.
+    /// What has arrived of a blob stays for a day, for a pull to go on from.
     ///
     /// Runs to its end, whatever fails on the way.
     ///
     /// # Errors
     /// The first failure.
     pub fn collect(&self, in_use: &dyn Fn(&DiffId) -> bool) -> Result<Collected> {
+        self.collect_partial(in_use, PATIENCE)
+    }
+
+    /// Like [`Store::collect`], and removes also what interrupted pulls have got so far.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn collect_all(&self, in_use: &dyn Fn(&DiffId) -> bool) -> Result<Collected> {
+        self.collect_partial(in_use, 0)
+    }
+
+    fn collect_partial(&self, in_use: &dyn Fn(&DiffId) -> bool, patience: u64) -> Result<Collected> {
         let mut collected = Collected::default();
         let Some(_exclusive) = self.collection()? else {
             collected.deferred = true;
             return Ok(collected);
         };
-        let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
-        for stored in self.stored_images()? {
-            blobs.extend([stored.id.0, stored.manifest]);
-            blobs.extend(stored.index);
-            layers.extend(stored.layers);
-        }
+        let garbage = self.garbage(&BTreeSet::new(), in_use)?;
         let mut failure = None;
         let mut attempt = |result: Result<()>| match result {
             Ok(()) => true,
@@ -94,28 +142,98 @@ impl Store {
                 false
             }
         };
-        for digest in list_digests(&self.path("blobs"))? {
-            if !blobs.contains(&digest) && attempt(self.remove_blob(&digest)) {
+        for (digest, disk) in garbage.blobs {
+            if attempt(self.remove_blob(&digest)) {
+                collected.disk += disk;
                 collected.blobs.push(digest);
             }
         }
-        for diff_id in self.layers().list()? {
-            if layers.contains(&diff_id) || in_use(&diff_id) {
-                continue;
-            }
+        for (diff_id, disk) in garbage.layers {
             // A layer whose own record is damaged is removed all the same.
             let size = self.layers().usage(&diff_id).unwrap_or(0);
             if attempt(self.layers().remove(&diff_id)) {
+                collected.disk += disk;
                 collected.layer_bytes += size;
                 collected.layers.push(diff_id);
             }
         }
-        collected.blobs.sort();
-        collected.layers.sort();
+        for partial in self.partial_blobs()? {
+            let removed =
+                partial.age >= patience && attempt(fs::remove_file(&partial.path).context("remove", &partial.path));
+            if removed {
+                collected.disk += partial.disk;
+            }
+        }
         match failure {
             None => Ok(collected),
             Some(error) => Err(error),
         }
+    }
+
+    /// What nothing would refer to if these images were gone, with the bytes it occupies on the disk. Looks only.
+    ///
+    /// # Errors
+    /// Of the disk, and of damaged records: what they keep cannot be known.
+    pub fn garbage(&self, without: &BTreeSet<ImageId>, in_use: &dyn Fn(&DiffId) -> bool) -> Result<Garbage> {
+        let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
+        for stored in self.stored_images()? {
+            if without.contains(&stored.id) {
+                continue;
+            }
+            // Without its manifest an image has no layer blobs to protect, and `system check` tells.
+            match self.manifest(&stored.manifest) {
+                Ok(manifest) => blobs.extend(manifest.layers.into_iter().map(|layer| layer.digest)),
+                Err(Error::BlobMissing { .. } | Error::Digest { .. } | Error::Document { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            blobs.extend([stored.id.0, stored.manifest]);
+            blobs.extend(stored.index);
+            layers.extend(stored.layers);
+        }
+        let mut garbage = Garbage::default();
+        for digest in list_digests(&self.path("blobs"))? {
+            if !blobs.contains(&digest) {
+                let disk = crate::occupied(&self.blob_path(&digest))?;
+                garbage.blobs.push((digest, disk));
+            }
+        }
+        for diff_id in self.layers().list()? {
+            if !layers.contains(&diff_id) && !in_use(&diff_id) {
+                let disk = self.layers().disk(&diff_id).unwrap_or(0);
+                garbage.layers.push((diff_id, disk));
+            }
+        }
+        for partial in self.partial_blobs()? {
+            garbage.partial.extend(partial.digest.map(|digest| (digest, partial.disk)));
+        }
+        garbage.blobs.sort();
+        garbage.layers.sort();
+        garbage.partial.sort();
+        Ok(garbage)
+    }
+
+    /// What everything in the store occupies on the disk; together as many bytes as `du` counts.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        let mut usage = DiskUsage::default();
+        for digest in list_digests(&self.path("blobs"))? {
+            let disk = crate::occupied(&self.blob_path(&digest))?;
+            usage.blobs.insert(digest, disk);
+        }
+        for diff_id in self.layers().list()? {
+            match self.layers().disk(&diff_id) {
+                Ok(disk) => drop(usage.layers.insert(diff_id, disk)),
+                Err(Error::LayerMissing { .. }) => {} // removed meanwhile, or without its record
+                Err(error) => return Err(error),
+            }
+        }
+        usage.partial = crate::occupied(&self.path("blobs/partial"))?;
+        for folder in ["blobs", "layers", "images"] {
+            usage.total += crate::occupied(&self.path(folder))?;
+        }
+        Ok(usage)
     }
 
     /// The manifest of an image, to write or push it again.

@@ -5,6 +5,7 @@
 //! `store.rs`, the formats are described in `docs/formats/`.
 
 mod blob;
+mod compress;
 mod disk;
 mod error;
 mod gc;
@@ -16,13 +17,15 @@ mod snapshot;
 mod store;
 pub mod tar;
 mod temporary;
+mod transfer;
 
 pub use blob::Spool;
 pub use disk::occupied;
 pub use error::{Error, Result};
-pub use gc::{Collected, Removal};
+pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;
 pub use images::{Found, ImageRecord};
 pub use layer::{EntryError, Limits};
 pub use snapshot::{DirectorySnapshotter, LayerInfo, Mounted, Snapshotter};
 pub use store::{Backend, Lease, Store, StoreOptions};
+pub use transfer::{BlobSource, Taken};

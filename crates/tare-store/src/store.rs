@@ -1,7 +1,9 @@
 //! The store as a whole: its folders and locks.
 //!
 //! ```text
-//! ROOT/blobs/<algorithm>/<hex>          manifests, indexes, configurations       (blob.rs)
+//! ROOT/blobs/<algorithm>/<hex>          manifests, indexes, configurations, layers in their transfer form
+//!                                       (blob.rs, transfer.rs)
+//! ROOT/blobs/partial/                   what has arrived of layers, locked by who takes them in
 //! ROOT/blobs/temporary/                 being written, locked by their writers
 //! ROOT/layers/…                         unpacked layers                          (snapshot/)
 //! ROOT/images/records/…, references/…   what is an image, and its names          (images.rs)
@@ -76,7 +78,9 @@ impl Store {
     /// Of the disk.
     pub fn open(options: &StoreOptions) -> Result<Self> {
         let root = &options.root;
-        for folder in ["blobs/sha256", "blobs/sha512", "blobs/temporary", "images/records", "images/references"] {
+        for folder in
+            ["blobs/sha256", "blobs/sha512", "blobs/temporary", "blobs/partial", "images/records", "images/references"]
+        {
             record::create_folder(&root.join(folder))?;
         }
         record::create_folder(&root.join("images/temporary"))?;

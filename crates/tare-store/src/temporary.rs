@@ -173,7 +173,7 @@ pub(crate) fn sweep(folder: &Path) -> Result<()> {
 }
 
 /// Whether this descriptor is still what the path names.
-fn is_still<Fd: std::os::fd::AsFd>(file: &Fd, path: &Path) -> Result<bool> {
+pub(crate) fn is_still<Fd: std::os::fd::AsFd>(file: &Fd, path: &Path) -> Result<bool> {
     let open = rustix::fs::fstat(file).context("inspect", path)?;
     match fs::symlink_metadata(path) {
         Ok(named) => Ok((open.st_dev, open.st_ino) == (named.dev(), named.ino())),

@@ -2,12 +2,13 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_registry::{Anonymous, Client, ClientOptions, Credentials, DockerConfig, ManifestResponse};
 use tare_spec::image::{Descriptor, ImageConfig, Index, Manifest};
 use tare_spec::{Digest, ImageId, Platform, Reference};
-use tare_store::Store;
+use tare_store::{BlobSource, Store};
 
 /// What to pull.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub trait PullProgress: Sync {
     /// Called for each step.
     fn event(&self, event: PullEvent<'_>);
 }
+
+/// Bytes between two reports of a layer's progress.
+const REPORTED: u64 = 256 << 10;
 
 /// How many layers of an image are pulled at once (Docker's default).
 const PARALLEL_LAYERS: usize = 3;
@@ -171,10 +175,16 @@ fn pull_layers(
     let next = AtomicUsize::new(0);
     let work = || -> Result<()> {
         while let Some((layer, diff_id)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let pulled = client.blob(reference, layer).map_err(Error::from).and_then(|blob| {
-                let mut blob = Counted { blob, layer, current: 0, reported: 0, progress };
-                Ok(store.layers().apply(layer, diff_id, &mut blob)?)
-            });
+            let source = Remote { client, reference, layer };
+            let reported = Cell::new(0);
+            let told = |current: u64| {
+                // Not more often than a person can see.
+                if current >= reported.get() + REPORTED || current == layer.size {
+                    reported.set(current);
+                    progress.event(PullEvent::Progress { layer: &layer.digest, current, total: layer.size });
+                }
+            };
+            let pulled = store.take_layer(layer, diff_id, &source, &told).map_err(registry_error);
             if let Err(error) = pulled {
                 next.store(missing.len(), Ordering::Relaxed);
                 return Err(error);
@@ -191,24 +201,28 @@ fn pull_layers(
     })
 }
 
-/// Tells of the bytes that pass through, not more often than every 256 KiB.
-struct Counted<'a> {
-    blob: Box<dyn Read + Send>,
+/// A layer in a registry.
+struct Remote<'a> {
+    client: &'a Client,
+    reference: &'a Reference,
     layer: &'a Descriptor,
-    current: u64,
-    reported: u64,
-    progress: &'a dyn PullProgress,
 }
 
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.blob.read(buffer)?;
-        self.current += count as u64;
-        if self.current - self.reported >= 256 << 10 || (count > 0 && self.current == self.layer.size) {
-            self.reported = self.current;
-            let (layer, total) = (&self.layer.digest, self.layer.size);
-            self.progress.event(PullEvent::Progress { layer, current: self.current, total });
-        }
-        Ok(count)
+impl BlobSource for Remote<'_> {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
+        let mut blob = self.client.blob(self.reference, self.layer).map_err(io::Error::other)?;
+        io::copy(&mut (&mut blob).take(offset), &mut io::sink())?;
+        Ok(blob)
+    }
+}
+
+/// What the registry said is told as such, though it came through the store.
+fn registry_error(error: tare_store::Error) -> Error {
+    match error {
+        tare_store::Error::Read { digest, offset, size, source } => match source.downcast::<tare_registry::Error>() {
+            Ok(error) => error.into(),
+            Err(source) => tare_store::Error::Read { digest, offset, size, source }.into(),
+        },
+        error => error.into(),
     }
 }

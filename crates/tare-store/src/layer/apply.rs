@@ -4,6 +4,7 @@ use super::unpack::{Failure, Unpacked, Unpacker};
 use crate::hash::{BlobReader, Hasher};
 use crate::tar::{Reader, TarError};
 use crate::{Error, Result};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use tare_spec::DiffId;
 use tare_spec::image::{Compression, Descriptor, layer_compression};
@@ -96,10 +97,36 @@ fn inflate_and_unpack(
     }
 }
 
+/// The uncompressed contents of a blob that was verified when it came.
+pub(crate) fn inflated(layer: &Descriptor, blob: File) -> Result<Inflate<File>> {
+    let failed = |source| Error::Archive { layer: layer.digest.clone(), source: TarError::Read { offset: 0, source } };
+    inflate(layer, blob)?.map_err(failed)
+}
+
+type Buffered<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+/// A blob's contents before compression.
+pub(crate) enum Inflate<R: Read> {
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Buffered<R>>>),
+    /// Its window is at most 128 MiB by default, which bounds the memory.
+    Zstd(zstd::stream::read::Decoder<'static, Buffered<R>>),
+    Plain(Buffered<R>),
+}
+
+impl<R: Read> Read for Inflate<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(stream) => stream.read(buffer),
+            Self::Zstd(stream) => stream.read(buffer),
+            Self::Plain(stream) => stream.read(buffer),
+        }
+    }
+}
+
 /// Chooses the decoder by the first bytes, as every engine does: media types in old manifests are not reliable.
-fn inflate<'a>(layer: &Descriptor, blob: &'a mut BlobReader<'_>) -> Result<io::Result<Box<dyn Read + 'a>>> {
+fn inflate<R: Read>(layer: &Descriptor, mut blob: R) -> Result<io::Result<Inflate<R>>> {
     let mut magic = Vec::new();
-    if let Err(error) = blob.take(6).read_to_end(&mut magic) {
+    if let Err(error) = blob.by_ref().take(6).read_to_end(&mut magic) {
         return Ok(Err(error));
     }
     let compression = match magic.as_slice() {
@@ -116,24 +143,21 @@ fn inflate<'a>(layer: &Descriptor, blob: &'a mut BlobReader<'_>) -> Result<io::R
     };
     let stream = BufReader::with_capacity(128 * 1024, io::Cursor::new(magic).chain(blob));
     Ok(match compression {
-        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(stream))),
-        // Its window is at most 128 MiB by default, which bounds the memory.
-        Compression::Zstd => {
-            zstd::stream::read::Decoder::with_buffer(stream).map(|decoder| Box::new(decoder) as Box<dyn Read>)
-        }
-        Compression::None => Ok(Box::new(stream)),
+        Compression::Gzip => Ok(Inflate::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(stream)))),
+        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(stream).map(Inflate::Zstd),
+        Compression::None => Ok(Inflate::Plain(stream)),
     })
 }
 
 /// The uncompressed stream: hashed and counted.
-struct Inflated<'a> {
-    stream: Box<dyn Read + 'a>,
+struct Inflated<R> {
+    stream: R,
     hasher: Hasher,
     left: u64,
     exceeded: bool,
 }
 
-impl Read for Inflated<'_> {
+impl<R: Read> Read for Inflated<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         match self.left.checked_sub(count as u64) {

@@ -5,3 +5,4 @@
 mod images;
 mod layers;
 mod scratch;
+mod transfer;
