@@ -11,7 +11,7 @@ use std::fs;
 use tare_spec::image::{MANIFEST_LIMIT, Manifest};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
 
-/// How long what has arrived of a blob is kept for a pull to go on from, in seconds.
+/// How long what a broken pull has got is kept for a pull to go on from, in seconds.
 const PATIENCE: u64 = 24 * 3600;
 
 /// What a removal took away.
@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// Removes all content that no image and no container refers to: what removed images and crashed pulls left.
-    /// What has arrived of a blob stays for a day, for a pull to go on from.
+    /// What a broken pull has got stays for a day, for the next one to go on from.
     ///
     /// Runs to its end, whatever fails on the way.
     ///
@@ -133,7 +133,10 @@ impl Store {
             collected.deferred = true;
             return Ok(collected);
         };
-        let garbage = self.garbage(&BTreeSet::new(), in_use)?;
+        let pending = self.pending(patience)?;
+        let awaited = |digest: &Digest| pending.iter().any(|note| note.blobs.contains(digest));
+        let unfinished = |layer: &DiffId| pending.iter().any(|note| note.layers.contains(layer));
+        let garbage = self.garbage(&BTreeSet::new(), &|layer| in_use(layer) || unfinished(layer))?;
         let mut failure = None;
         let mut attempt = |result: Result<()>| match result {
             Ok(()) => true,
@@ -143,7 +146,7 @@ impl Store {
             }
         };
         for (digest, disk) in garbage.blobs {
-            if attempt(self.remove_blob(&digest)) {
+            if !awaited(&digest) && attempt(self.remove_blob(&digest)) {
                 collected.disk += disk;
                 collected.blobs.push(digest);
             }

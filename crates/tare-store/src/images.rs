@@ -3,9 +3,10 @@
 //! ```text
 //! ROOT/images/records/<algorithm>-<hex of the image ID>.json     one an image
 //! ROOT/images/references/<SHA-256 of the full reference>.json    one a name; moving a tag is one rename
+//! ROOT/images/pending/<algorithm>-<hex of the manifest>.json     what an image that is being taken in consists of
 //! ```
 //!
-//! Both are written with `change.lock` held and read without. See `docs/formats/images.md`.
+//! The first two are written with `change.lock` held and read without. See `docs/formats/images.md`.
 
 use crate::error::{Context, Error, Result};
 use crate::temporary::{sync_parent, write_durably};
@@ -73,7 +74,59 @@ pub(crate) struct StoredReference {
     updated: Timestamp,
 }
 
+/// `pending/*.json`: what an image that is being taken in will refer to.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Pending {
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) layers: Vec<DiffId>,
+}
+
 impl Store {
+    /// Notes what an image will consist of, before its layers come: what has come of them outlives a pull that
+    /// breaks, by a day. [`Store::put_image`] takes the note away; [`Store::abandon`] does when there is nothing to go on from.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn intend(&self, digest: &Digest, manifest: &Manifest, config: &ImageConfig) -> Result<()> {
+        let documents = [digest.clone(), manifest.config.digest.clone()];
+        let blobs = manifest.layers.iter().map(|layer| layer.digest.clone()).chain(documents).collect();
+        self.write(&self.pending_path(digest), &Pending { blobs, layers: config.rootfs.diff_ids.clone() })
+    }
+
+    /// Takes the note of [`Store::intend`] away.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn abandon(&self, manifest: &Digest) -> Result<()> {
+        let path = self.pending_path(manifest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.context("remove", &path),
+        }
+    }
+
+    fn pending_path(&self, manifest: &Digest) -> PathBuf {
+        self.path("images/pending").join(format!("{}-{}.json", manifest.algorithm().name(), manifest.hex()))
+    }
+
+    /// What pulls that broke have got, of those not older than so many seconds. Older notes, and any that cannot
+    /// be read, are taken away.
+    pub(crate) fn pending(&self, patience: u64) -> Result<Vec<Pending>> {
+        let folder = self.path("images/pending");
+        let mut pending = Vec::new();
+        for entry in fs::read_dir(&folder).context("list", &folder)? {
+            let entry = entry.context("list", &folder)?;
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            let young = age.is_ok_and(|age| age.map_or(0, |age| age.as_secs()) < patience);
+            match record::read(&entry.path()) {
+                Ok(Some(note)) if young => pending.push(note),
+                Ok(None) => {}
+                _ => fs::remove_file(entry.path()).context("remove", &entry.path())?,
+            }
+        }
+        Ok(pending)
+    }
+
     /// Records an image whose manifest, configuration and layers are in the store. Returns its id, the digest
     /// of the configuration. Idempotent; recorded by another manifest before, the new one takes its place.
     ///
@@ -102,6 +155,7 @@ impl Store {
         let record =
             StoredImage { id: id.clone(), manifest: manifest.clone(), index: index.cloned(), layers, size, stored };
         self.write(&path, &record)?;
+        self.abandon(manifest)?;
         Ok(id)
     }
 

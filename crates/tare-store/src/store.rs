@@ -78,9 +78,15 @@ impl Store {
     /// Of the disk.
     pub fn open(options: &StoreOptions) -> Result<Self> {
         let root = &options.root;
-        for folder in
-            ["blobs/sha256", "blobs/sha512", "blobs/temporary", "blobs/partial", "images/records", "images/references"]
-        {
+        for folder in [
+            "blobs/sha256",
+            "blobs/sha512",
+            "blobs/temporary",
+            "blobs/partial",
+            "images/records",
+            "images/references",
+            "images/pending",
+        ] {
             record::create_folder(&root.join(folder))?;
         }
         record::create_folder(&root.join("images/temporary"))?;

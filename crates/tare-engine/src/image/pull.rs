@@ -74,7 +74,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Registry`] for what the registry says or does not say; [`Error::Store`] for content that is not what its
-    /// digest says, and for a full disk. Nothing of the attempt is left then.
+    /// digest says, and for a full disk. What a registry has sent before it failed stays for a day, for the next try; else
+    /// nothing of the attempt is left.
     pub fn pull(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
         self.pull_all(request, progress).map_err(|error| {
             let collected = self.store().and_then(|store| Ok(store.collect(&|layer| self.is_used(layer))?));
@@ -124,7 +125,12 @@ impl Engine {
                 config.platform()
             )));
         }
-        pull_layers(store, &client, &reference, &manifest, &config, progress)?;
+        store.intend(&response.digest, &manifest, &config)?;
+        pull_layers(store, &client, &reference, &manifest, &config, progress).map_err(|error| match error {
+            // The way broke: what has come is there for the next try.
+            Error::Registry(_) | Error::Store(tare_store::Error::Read { .. }) => error,
+            error => error.after(store.abandon(&response.digest).map_err(Error::from).err().into_iter().collect()),
+        })?;
         let before = store.resolve(&reference.to_string()).ok().map(|found| found.image);
         for document in [Some(&response), index].into_iter().flatten() {
             let length = document.bytes.len() as u64;

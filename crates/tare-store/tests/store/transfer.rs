@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tare_spec::DiffId;
-use tare_spec::image::Descriptor;
+use tare_spec::image::{Descriptor, ImageConfig, Manifest};
 use tare_store::tar::{Kind, Member};
 use tare_store::{BlobSource, Error, Store, Taken, sha256};
 
@@ -180,4 +180,30 @@ fn layers_made_here_are_compressed_for_their_way() {
     let mut back = Vec::new();
     store.layer_tar(&diff_id, &compressed).unwrap().read_to_end(&mut back).unwrap();
     assert!(back == blob);
+}
+
+#[test]
+fn a_broken_pull_keeps_what_it_has() {
+    let Some(scratch) = Scratch::new() else { return };
+    let store = scratch.store();
+    let (blob, layer, diff_id) = layer();
+    let config = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
+    let config_blob = store.put_bytes("application/vnd.oci.image.config.v1+json", config.as_bytes()).unwrap();
+    let manifest = serde_json::json!({"schemaVersion": 2, "config": config_blob, "layers": [layer]}).to_string();
+    let parsed = Manifest::parse(manifest.as_bytes(), None).unwrap();
+    let digest = sha256(manifest.as_bytes());
+    store.intend(&digest, &parsed, &ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
+    take(&store, &layer, &diff_id, &Server::new(&blob, blob.len())).unwrap();
+    let collected = store.collect(&|_| false).unwrap();
+    assert_eq!((collected.blobs, collected.layers), (vec![], vec![]));
+    // Once it is an image, or given up, the note is gone.
+    store.put_bytes("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes()).unwrap();
+    store.put_image(&digest, None).unwrap();
+    assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
+    store.intend(&digest, &parsed, &ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
+    let id = tare_spec::ImageId(config_blob.digest.clone());
+    store.remove_image(&id, &|_| false).unwrap();
+    assert!(store.layers().contains(&diff_id).unwrap());
+    assert_eq!(store.collect_all(&|_| false).unwrap().layers, [diff_id]);
+    assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
 }
