@@ -9,9 +9,13 @@ use crate::{
 };
 use rustix::{io::Errno, net::netdevice::name_to_index};
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
 };
 use tare_sys::{
     netlink::{Attributes, CREATE, DUMP, EXCL, Requests, Socket},
@@ -224,15 +228,55 @@ pub(crate) fn create_pair(socket: &Socket, pair: &Pair<'_>) -> Result<()> {
     socket.send(&requests).map_err(|refused| Error::kernel(refused, pair.host_name))
 }
 
+/// A container's network namespace before it has an interface: who is made there gets no IPv6.
+pub(crate) struct Namespace {
+    socket: Socket,
+    /// The setting, to be taken back.
+    without_ipv6: Option<File>,
+}
+
+impl Namespace {
+    /// Prepares it.
+    ///
+    /// The setting is the one for interfaces to come, because an interface's own is written under the lock of all
+    /// network changes of the host: while somebody holds that – the kernel itself, for tens of milliseconds, when a
+    /// namespace ends – the write starts over and over and burns CPU. With a kernel that takes the lock here, too, it
+    /// is as before.
+    pub(crate) fn prepare(namespace: BorrowedFd<'_>) -> Result<Self> {
+        inside(namespace, |socket| Ok(Self { socket, without_ipv6: no_ipv6()? }))
+    }
+
+    /// What the program makes there is its own affair.
+    fn allow_ipv6(&mut self) -> Result<()> {
+        match self.without_ipv6.take() {
+            Some(setting) => setting.write_all_at(b"0", 0).map_err(setting_failed("0")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // After a failure only, which says more than a second one.
+        let _ = self.allow_ipv6();
+    }
+}
+
 /// Gives the container's end its address and route, sets it and loopback up, and sees to it that packets pass.
-pub(crate) fn configure_container(socket: &Socket, pair: &Pair<'_>, network: &Network) -> Result<()> {
+pub(crate) fn configure_container(
+    socket: &Socket,
+    namespace: &mut Namespace,
+    pair: &Pair<'_>,
+    network: &Network,
+) -> Result<()> {
     let object = CONTAINER_INTERFACE;
     let refused = |refused| Error::kernel(refused, object);
-    let failed = |action| move |source: Errno| Error::Kernel { action, object: object.into(), source: source.into() };
-    let (inside, index) = inside(pair.namespace, |socket| {
-        let index = name_to_index(&socket, object).map_err(failed("find interface"))?;
-        set_ipv6_sysctl(object)?;
-        Ok((socket, index))
+    namespace.allow_ipv6()?;
+    let inside = &namespace.socket;
+    let index = name_to_index(inside, object).map_err(|errno| Error::Kernel {
+        action: "find interface",
+        object: object.into(),
+        source: errno.into(),
     })?;
     let mut requests = Requests::new();
     set_up(&mut requests, LOOPBACK);
@@ -385,12 +429,36 @@ fn set_sysctl(name: &str, value: &'static str) -> Result<()> {
     fs::write(&path, value).map_err(|source| Error::Setting { path, value, source })
 }
 
-/// No IPv6 on this interface: there is no firewall for it, and link-local addresses would connect containers
-/// and host past the one for IPv4.
+/// No IPv6 on a bridge: there is no firewall for it, and link-local addresses would connect containers and host past
+/// the one for IPv4.
 fn set_ipv6_sysctl(interface: &str) -> Result<()> {
     match set_sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {
         // A kernel without IPv6.
         Err(Error::Setting { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Whether the next interfaces of a namespace come without IPv6.
+const WITHOUT_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+
+fn setting_failed(value: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Setting { path: WITHOUT_IPV6.into(), value, source }
+}
+
+/// The same for what is made in the calling thread's network namespace from now on. Gives the setting when it was
+/// changed.
+fn no_ipv6() -> Result<Option<File>> {
+    let setting = match File::options().read(true).write(true).open(WITHOUT_IPV6) {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(setting_failed("1"))?,
+    };
+    let mut old = [0; 2];
+    let length = setting.read_at(&mut old, 0).map_err(setting_failed("1"))?;
+    if !old[..length].starts_with(b"0") {
+        return Ok(None);
+    }
+    setting.write_all_at(b"1", 0).map_err(setting_failed("1"))?;
+    Ok(Some(setting))
 }

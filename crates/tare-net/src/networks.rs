@@ -3,7 +3,7 @@
 use crate::{
     Error, Result, firewall,
     lease::Leases,
-    link::{self, Link, Pair},
+    link::{self, Link, Namespace, Pair},
     network::{DEFAULT_NETWORK, FormatVersion, Network, mac_of},
     port::{self, PublishedPort},
     record::{Record, Records},
@@ -160,8 +160,9 @@ impl Networks {
         }
         let namespace = attach.netns;
         let pair = Pair { host_name: &record.interface, bridge: &bridge, namespace, address, mtu };
-        let connected = link::create_pair(&kernel.route, &pair)
-            .and_then(|()| link::configure_container(&kernel.route, &pair, &network))
+        let connected = Namespace::prepare(namespace)
+            .and_then(|inside| link::create_pair(&kernel.route, &pair).map(|()| inside))
+            .and_then(|mut inside| link::configure_container(&kernel.route, &mut inside, &pair, &network))
             .and_then(|()| firewall::publish(&kernel.netfilter, &self.table, address, &record.ports));
         if let Err(error) = connected {
             let error = self.name_holder_but(error, attach.container, &record.ports);

@@ -25,6 +25,9 @@ fn a_container_gets_address_route_and_the_mtu_of_the_way_out() {
             assert!(eth0.contains(part), "{part}: {eth0}");
         }
         assert!(!eth0.contains("inet6"), "{eth0}");
+        let settings =
+            output("cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6 /proc/sys/net/ipv6/conf/default/disable_ipv6");
+        assert_eq!(settings.split_whitespace().collect::<Vec<_>>(), ["1", "0"], "of eth0 only");
         assert_eq!(output("ip route show default").trim(), "default via 172.17.0.1 dev eth0");
         assert!(output("ip addr show lo").contains("inet 127.0.0.1/8"));
     });
