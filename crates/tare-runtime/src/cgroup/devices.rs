@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use tare_spec::runtime::DeviceRule;
-use tare_sys::bpf::Instruction;
+use tare_sys::bpf::{self, Instruction};
 
 // Access and type bits of `struct bpf_cgroup_dev_ctx` (linux/bpf.h).
 const MKNOD: i32 = 1;
@@ -100,9 +100,58 @@ fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
     program
 }
 
-pub(super) fn attach_filter(cgroup: &OwnedFd, rules: &[DeviceRule]) -> io::Result<()> {
-    let program = tare_sys::bpf::load_device_program(&compile(rules))?;
-    tare_sys::bpf::attach_device_program(cgroup, program)
+/// How many programs are kept for containers to come: hardly more sets of rules come twice.
+const MOST_KEPT: usize = 16;
+
+/// Attaches the program. The kernel's proof that one is safe takes half a millisecond of CPU, so that it is made once
+/// for all containers with the same rules: the program stays attached to an empty cgroup below `kept`, too, and is
+/// found there until the next boot.
+pub(super) fn attach_filter(cgroup: &OwnedFd, rules: &[DeviceRule], kept: &Path) -> io::Result<()> {
+    let instructions = compile(rules);
+    let keeper = kept.join(fingerprint(&instructions));
+    let program = match attached_device_program(&keeper) {
+        Some(program) => program,
+        None => {
+            let program = bpf::load_device_program(&instructions)?;
+            // Not kept, it is loaded again; that must not keep a container from starting.
+            let _ = keep(&program, kept, &keeper);
+            program
+        }
+    };
+    bpf::attach_device_program(cgroup, program)
+}
+
+/// The program that a keeper has. One without any was left by a crash.
+fn attached_device_program(keeper: &Path) -> Option<OwnedFd> {
+    let folder = std::fs::File::open(keeper).ok()?;
+    bpf::attached_device_program(folder).ok()?
+}
+
+fn keep(program: &OwnedFd, kept: &Path, keeper: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(kept)?;
+    let directories =
+        std::fs::read_dir(kept)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if directories.count() >= MOST_KEPT {
+        return Ok(());
+    }
+    match std::fs::create_dir(keeper) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    bpf::attach_device_program(std::fs::File::open(keeper)?, program)
+}
+
+/// Tells programs from each other (FNV-1a, 64 bits). Who could make two that collide may give devices to containers
+/// anyway.
+fn fingerprint(instructions: &[Instruction]) -> String {
+    let bytes = instructions.iter().flat_map(|instruction| {
+        let Instruction { code, registers, offset, immediate } = *instruction;
+        let ([o1, o2], [i1, i2, i3, i4]) = (offset.to_le_bytes(), immediate.to_le_bytes());
+        [code, registers, o1, o2, i1, i2, i3, i4]
+    });
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    format!("{hash:016x}")
 }
 
 /// A new v1 cgroup inherits its parent's list, so everything is taken away first.
@@ -178,6 +227,15 @@ mod tests {
         assert!(!allowed(&program, BLOCK, READ, 1, 3));
         assert!(allowed(&program, CHARACTER, READ, 10, 200));
         assert!(!allowed(&program, CHARACTER, READ | WRITE, 10, 200));
+    }
+
+    #[test]
+    fn programs_are_told_from_each_other() {
+        let one = fingerprint(&compile(&[rule(true, "c", 1, 3, "rwm")]));
+        assert_eq!(one.len(), 16);
+        assert_eq!(one, fingerprint(&compile(&[rule(true, "c", 1, 3, "rwm")])));
+        assert_ne!(one, fingerprint(&compile(&[rule(true, "c", 1, 3, "rw")])));
+        assert_ne!(one, fingerprint(&compile(&[rule(true, "c", 3, 1, "rwm")])));
     }
 
     #[test]

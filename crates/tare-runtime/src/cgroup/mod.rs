@@ -4,6 +4,7 @@
 //! <v2 mount>/tare/<id>/          always where v2 is mounted: devices (eBPF), kill, and on pure v2 hosts all limits
 //! <v1 mount>/tare/<id>/          on v1 and hybrid hosts, only of the controllers that a limit asks for
 //! <v2 mount>/tare/monitors/      all monitors, without limits
+//! <v2 mount>/tare/devices/<hash> no process ever; keeps an eBPF program for the next container with its rules
 //! ```
 //!
 //! The runtime makes them before the first process and enters it there; [`Cgroup::remove`] may be called by any
@@ -125,13 +126,12 @@ impl Cgroup {
         })
     }
 
-    /// Limits which devices may be used. To be called before the container's program runs; loading the filter takes a
-    /// third of a millisecond, in which the first process can already mount.
+    /// Limits which devices may be used. To be called before the container's program runs; the first process can
+    /// already mount meanwhile.
     pub(crate) fn filter_devices(&self, v2_folder: Option<&OwnedFd>, rules: &[DeviceRule]) -> Result<(), Error> {
-        match (v2_folder, self.v1_directory("devices")) {
-            (Some(folder), _) => {
-                devices::attach_filter(folder, rules).map_err(Error::step(Step::FilterDevices, self.path.display()))
-            }
+        match (v2_folder.zip(self.hierarchies.v2.as_deref()), self.v1_directory("devices")) {
+            (Some((folder, mount)), _) => devices::attach_filter(folder, rules, &mount.join("tare/devices"))
+                .map_err(Error::step(Step::FilterDevices, self.path.display())),
             (None, Some(directory)) => devices::write_v1(&directory, rules),
             (None, None) => Err(no_devices()),
         }
