@@ -10,7 +10,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 read -r mirror suite < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Label: Debian')
 : "${suite:?the machine has no Debian mirror in its apt sources; try: apt-get update}"
 
-mmdebstrap --quiet --variant=minbase --include=build-essential,clang,git,python3-dev,perl,libboost-dev,nodejs \
+mmdebstrap --quiet --variant=minbase --include=build-essential,python3-dev,nodejs \
   "$suite" "$work/root" "$mirror"
 
 # Directories are in every layer, as builders write them; all else goes where there is room.

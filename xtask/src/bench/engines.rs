@@ -28,6 +28,11 @@ impl Engine {
         command
     }
 
+    /// What it wants to be told to use a registry without TLS on loopback.
+    pub(super) fn insecure(&self) -> &'static [&'static str] {
+        if self.name == "podman" { &["--tls-verify=false"] } else { &[] }
+    }
+
     /// Runs a command of it and gives back what it prints.
     pub(super) fn ask(&self, arguments: &[&str]) -> Result<String> {
         let command = self.command(arguments);
@@ -41,6 +46,8 @@ pub(super) struct Bench {
     pub(super) engines: Vec<Engine>,
     /// The image's reference.
     pub(super) image: String,
+    /// The registry's port.
+    pub(super) registry: u16,
     /// The image's root file system, unpacked.
     pub(super) rootfs: PathBuf,
     /// Where everything is.
@@ -53,7 +60,7 @@ impl Bench {
         run_command(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         let layout = folder.join("busybox");
         run_command(Command::new(top().join("tests/images/busybox.sh")).arg(&layout).stdout(Stdio::null()))?;
-        let port = start_registry(folder)?;
+        let port = start_registry(folder, "registry")?;
         let image = format!("127.0.0.1:{port}/busybox");
         run_command(
             Command::new("skopeo")
@@ -70,7 +77,13 @@ impl Bench {
             fs::create_dir_all(&path)?;
             run_command(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]).arg(&path))?;
         }
-        let mut bench = Self { engines: Vec::new(), image, rootfs: bundle.join("rootfs"), folder: folder.to_owned() };
+        let mut bench = Self {
+            engines: Vec::new(),
+            image,
+            registry: port,
+            rootfs: bundle.join("rootfs"),
+            folder: folder.to_owned(),
+        };
         for engine in [Ok(tare(folder, program)), podman(folder), dockerd(folder)] {
             let added = engine.and_then(|engine| bench.add(engine));
             if let Err(error) = added {
@@ -84,8 +97,7 @@ impl Bench {
     }
 
     fn add(&mut self, engine: Engine) -> Result<()> {
-        let insecure: &[&str] = if engine.name == "podman" { &["--tls-verify=false"] } else { &[] };
-        measure::run(&engine.command(&[&["pull", "-q"], insecure, &[&self.image]].concat()))?;
+        measure::run(&engine.command(&[&["pull", "-q"], engine.insecure(), &[&self.image]].concat()))?;
         measure::run(&engine.command(&["run", "--rm", &self.image, "true"]))?;
         self.engines.push(engine);
         Ok(())
@@ -101,17 +113,19 @@ fn tare(folder: &Path, program: &Path) -> Engine {
     Engine { name: "tare", prefix }
 }
 
-fn start_registry(folder: &Path) -> Result<u16> {
+/// Starts a registry with its storage in a folder of this name.
+pub(super) fn start_registry(folder: &Path, name: &str) -> Result<u16> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let config = folder.join("registry.yml");
-    let storage = folder.join("registry");
+    let config = folder.join(format!("{name}.yml"));
+    let storage = folder.join(name);
     let text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
          http: {{addr: 127.0.0.1:{port}}}\n",
         storage.display()
     );
     fs::write(&config, text)?;
-    in_background(Command::new("docker-registry").arg("serve").arg(&config), &folder.join("registry.log"))?;
+    let log = folder.join(format!("{name}.log"));
+    in_background(Command::new("docker-registry").arg("serve").arg(&config), &log)?;
     wait_until("the registry", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
     Ok(port)
 }

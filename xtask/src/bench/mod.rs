@@ -1,13 +1,14 @@
 //! Measures ours beside the peers, in turn, in one run. Never a test: a busy machine must not make one fail.
 
 mod engines;
+mod images;
 mod measure;
 mod rows;
 
 use crate::{cargo, is_root, output, run as run_command};
 use anyhow::{Context, Result, bail};
 use engines::Bench;
-use rows::{Figures, ROWS, Row};
+use rows::{Budget, Figures, ROWS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,8 +72,9 @@ fn measure_all(program: &Path, folder: &Path, quick: bool, words: &[&String]) ->
     let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     for row in ROWS.iter().filter(|row| chosen(row.name)) {
         let figures = row.measure(&bench, rounds).with_context(|| row.name)?;
-        print(row, figures);
+        print(row.name, row.budget, figures);
     }
+    measure_images(&bench, quick, &chosen)?;
     if chosen("monitor memory") {
         println!(
             "\n{:24}{:10}{:>14}{:>14}{:>22}",
@@ -87,20 +89,36 @@ fn measure_all(program: &Path, folder: &Path, quick: bool, words: &[&String]) ->
     Ok(())
 }
 
-fn print(row: &Row, figures: Vec<Figures>) {
+fn measure_images(bench: &Bench, quick: bool, chosen: &dyn Fn(&str) -> bool) -> Result<()> {
+    let memory = "pull big, memory";
+    if !images::ROWS.iter().map(|row| row.name).chain([memory]).any(chosen) {
+        return Ok(());
+    }
+    let set_up = images::Images::set_up(bench)?;
+    for row in images::ROWS.iter().filter(|row| chosen(row.name)) {
+        let figures = row.measure(bench, &set_up, if quick { 2 } else { 5 }).with_context(|| row.name)?;
+        print(row.name, row.budget, figures);
+    }
+    if chosen(memory) {
+        let peak = set_up.pull_memory(&bench.engines[0])?;
+        println!("{memory:24}{:10}{peak:>14} KiB resident  65536 KiB: {}", "tare", verdict(peak <= 65536));
+    }
+    Ok(())
+}
+
+fn print(row: &str, budget: Budget, figures: Vec<Figures>) {
     let mut ours = None;
     for Figures { name, mut samples } in figures {
         let (wall, least, cpu) = (samples.wall(), samples.least(), samples.cpu());
         let ratio = wall / *ours.get_or_insert(wall);
         let budget = if name == "tare" {
-            let met = wall <= row.budget.wall && row.budget.cpu.is_none_or(|limit| cpu <= limit);
-            let limits =
-                row.budget.cpu.map_or(format!("{}", row.budget.wall), |cpu| format!("{} / {cpu}", row.budget.wall));
+            let met = wall <= budget.wall && budget.cpu.is_none_or(|limit| cpu <= limit);
+            let limits = budget.cpu.map_or(format!("{}", budget.wall), |cpu| format!("{} / {cpu}", budget.wall));
             format!("{limits}: {}", verdict(met))
         } else {
             String::new()
         };
-        println!("{:24}{name:10}{wall:>10.2}{least:>10.2}{cpu:>10.2}{ratio:>9.2}  {budget}", row.name);
+        println!("{row:24}{name:10}{wall:>10.2}{least:>10.2}{cpu:>10.2}{ratio:>9.2}  {budget}");
     }
 }
 
