@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Result};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,15 @@ const BLOCK: u64 = 512;
 /// # Errors
 /// Of the disk.
 pub fn occupied(path: &Path) -> Result<u64> {
+    sum(path, |metadata| metadata.blocks() * BLOCK)
+}
+
+/// Bytes in the regular files of a tree, files with several names once.
+pub(crate) fn contents(path: &Path) -> Result<u64> {
+    sum(path, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+}
+
+fn sum(path: &Path, count: impl Fn(&Metadata) -> u64) -> Result<u64> {
     let mut linked = BTreeSet::new();
     let mut total = 0;
     let mut left: Vec<PathBuf> = vec![path.to_owned()];
@@ -27,7 +36,7 @@ pub fn occupied(path: &Path) -> Result<u64> {
         if !metadata.is_dir() && metadata.nlink() > 1 && !linked.insert((metadata.dev(), metadata.ino())) {
             continue;
         }
-        total += metadata.blocks() * BLOCK;
+        total += count(&metadata);
         if metadata.is_dir() {
             let entries = match fs::read_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -302,7 +302,7 @@ impl Store {
         Ok(ImageRecord { id, manifest, index, references, repo_digests, config, layers, size, stored })
     }
 
-    fn image_config(&self, id: &ImageId) -> Result<ImageConfig> {
+    pub(crate) fn image_config(&self, id: &ImageId) -> Result<ImageConfig> {
         let bytes = self.blob(&id.0, CONFIG_LIMIT)?;
         ImageConfig::parse(&bytes).map_err(|source| Error::Document { digest: id.0.clone(), source })
     }

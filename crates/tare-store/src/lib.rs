@@ -5,6 +5,7 @@
 //! `store.rs`, the formats are described in `docs/formats/`.
 
 mod blob;
+mod check;
 mod compress;
 mod disk;
 mod error;
@@ -20,6 +21,7 @@ mod temporary;
 mod transfer;
 
 pub use blob::Spool;
+pub use check::{Checked, Damage, Damaged};
 pub use disk::occupied;
 pub use error::{Error, Result};
 pub use gc::{Collected, DiskUsage, Garbage, Removal};

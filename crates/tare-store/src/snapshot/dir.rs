@@ -138,6 +138,20 @@ impl Snapshotter for DirectorySnapshotter {
         crate::disk::occupied(&self.folder(diff_id))
     }
 
+    fn verify(&self, diff_id: &DiffId) -> Result<Option<String>> {
+        let info = match self.existing(diff_id) {
+            Err(Error::Record { source, .. }) => return Ok(Some(format!("its record cannot be read: {source}"))),
+            result => result?,
+        };
+        // Unpacked, it has no digest to compare with: what its files hold in bytes is all that is known.
+        let root = self.folder(diff_id).join("fs");
+        Ok(match crate::disk::contents(&root) {
+            Ok(size) if size == info.size => None,
+            Ok(size) => Some(format!("its files have {size} bytes, expected {}", info.size)),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
     fn remove(&self, diff_id: &DiffId) -> Result<()> {
         let stem = format!("removed-{}", diff_id.0.hex());
         match TemporaryFolder::take(&self.folder(diff_id), &self.temporary, &stem)? {

@@ -103,6 +103,12 @@ pub trait Snapshotter: Send + Sync {
     /// [`crate::Error::LayerMissing`].
     fn disk(&self, diff_id: &DiffId) -> Result<u64>;
 
+    /// Reads all of a layer and compares it with what is known of it. `Some` is what is wrong, in words.
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`]; of the disk, where they are no damage of the layer.
+    fn verify(&self, diff_id: &DiffId) -> Result<Option<String>>;
+
     /// Removes a layer; a missing one is no error. It is gone at once for everybody, its files a little later;
     /// a crash meanwhile leaves them to the next sweep. The caller has made sure that nobody needs it.
     ///

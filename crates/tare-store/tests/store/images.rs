@@ -1,11 +1,11 @@
 //! Records, names and removal.
 
-use crate::scratch::{Scratch, apply, archive, image, member};
+use crate::scratch::{Scratch, apply, archive, image, member, tree};
 use std::fs;
 use tare_spec::image::media_type;
 use tare_spec::{DiffId, ErrorKind, Reference};
 use tare_store::tar::{Kind, Member};
-use tare_store::{Error, Store, sha256};
+use tare_store::{Damaged, Error, Store, sha256};
 
 fn reference(text: &str) -> Reference {
     Reference::parse(text).unwrap()
@@ -218,4 +218,36 @@ fn damaged_and_newer_records_are_named() {
     let blob = scratch.root().join("blobs/sha256").join(manifest.hex());
     fs::write(&blob, "{}").unwrap();
     assert!(matches!(store.manifest(&manifest).unwrap_err(), Error::Digest { .. }));
+}
+
+#[test]
+fn a_check_finds_what_is_damaged() {
+    let Some(scratch) = Scratch::new() else { return };
+    let store = scratch.store();
+    let [good, spoilt, gone] = ["good", "spoilt", "gone"].map(|name| layer(&store, name));
+    let (id, manifest) = image(&store, &[good.clone(), spoilt.clone(), gone.clone()], "");
+    let (other, other_manifest) = image(&store, &[good], "other");
+    store.tag(&reference("web"), &id).unwrap();
+    store.tag(&reference("other"), &other).unwrap();
+    let before = store.check(&|_| {}).unwrap();
+    assert_eq!((before.damages, before.layers, before.images), (vec![], 3, 2));
+
+    let path = tree(&store, &spoilt).join("spoilt");
+    let length = fs::metadata(&path).unwrap().len();
+    fs::File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+    store.layers().remove(&gone).unwrap();
+    fs::write(scratch.root().join("blobs/sha256").join(other_manifest.hex()), "{}").unwrap();
+    fs::remove_file(scratch.root().join("images/records").join(format!("sha256-{}.json", other.0.hex()))).unwrap();
+    let record = scratch.root().join("images/records").join(format!("sha256-{}.json", sha256(b"x").hex()));
+    fs::write(&record, "{").unwrap();
+    let found = store.check(&|_| {}).unwrap().damages.into_iter().map(|damage| damage.object).collect::<Vec<_>>();
+    let expected = [
+        Damaged::Blob(other_manifest),
+        Damaged::Layer(spoilt),
+        Damaged::Record(record),
+        Damaged::Layer(gone),
+        Damaged::Reference(reference("other:latest")),
+    ];
+    assert_eq!(found, expected);
+    assert!(store.manifest(&manifest).is_ok());
 }
