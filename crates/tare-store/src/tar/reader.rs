@@ -3,7 +3,7 @@
 use super::BLOCK;
 use super::header::{self, Kind, TarError};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Seek};
 
 /// A path may have 4096 bytes (`PATH_MAX`); with the header's own padding twice that is generous.
 const LONG_NAME: u64 = 8192;
@@ -71,6 +71,29 @@ impl<R: Read> Reader<R> {
     /// The stream behind the archive, to read what follows its end.
     pub fn into_inner(self) -> R {
         self.stream
+    }
+
+    /// Where the next byte of the archive stands: after [`Reader::next_entry`], the first of the member's contents.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Leaves the current member's contents out without reading them. Does not find out whether they are there:
+    /// compare [`Reader::offset`] and the member's size with the archive's.
+    ///
+    /// # Errors
+    /// [`TarError::Read`].
+    pub fn pass_over(&mut self) -> Result<(), TarError>
+    where
+        R: Seek,
+    {
+        let offset = self.offset;
+        let failed = |source| TarError::Read { offset, source };
+        let distance = std::mem::take(&mut self.remaining) + std::mem::take(&mut self.padding);
+        let too_far = || failed(std::io::ErrorKind::FileTooLarge.into());
+        let step = i64::try_from(distance).map_err(|_| too_far())?;
+        self.offset = offset.checked_add(distance).ok_or_else(too_far)?;
+        self.stream.seek_relative(step).map_err(failed)
     }
 
     /// The next member, or `None` at the end: two blocks of zeros, or the end of the stream.

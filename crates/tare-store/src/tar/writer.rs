@@ -42,12 +42,12 @@ impl<W: Write> Writer<W> {
         Self { stream }
     }
 
-    /// Appends a member with its contents.
+    /// Appends a member with its contents. Between two files the kernel copies them ([`io::copy`]).
     ///
     /// # Errors
     /// Of reading or writing; `UnexpectedEof` when the contents are shorter than `member.size`. Longer contents
     /// are cut.
-    pub fn append(&mut self, member: &Member, contents: &mut dyn Read) -> io::Result<()> {
+    pub fn append<C: Read + ?Sized>(&mut self, member: &Member, contents: &mut C) -> io::Result<()> {
         let mut path = member.path.clone();
         if member.kind == Kind::Directory {
             path.push(b'/');
