@@ -1,5 +1,6 @@
 //! Everything that can go wrong in the store.
 
+use crate::archive::ArchiveError;
 use crate::layer::EntryError;
 use crate::tar::TarError;
 use std::io;
@@ -189,6 +190,16 @@ pub enum Error {
         /// Another one.
         second: ImageId,
     },
+    /// What is written for somebody else could not be written.
+    #[error("cannot write the archive")]
+    Output {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that is no archive of images, or no sound one.
+    #[error("cannot load the archive")]
+    ImageArchive(#[from] ArchiveError),
     /// A string that is neither a reference nor an image id.
     #[error(transparent)]
     Reference(#[from] InvalidReference),
@@ -213,9 +224,10 @@ impl Error {
             | Self::Ambiguous { .. } => ErrorKind::InvalidParameter,
             Self::Entry { source, .. } => source.kind(),
             Self::Document { source, .. } | Self::LayerType { source, .. } => source.kind(),
+            Self::ImageArchive(source) => source.kind(),
             Self::Reference(source) => source.kind(),
             Self::Compression { .. } => ErrorKind::NotImplemented,
-            Self::Io { .. } | Self::Record { .. } | Self::Version { .. } => ErrorKind::Internal,
+            Self::Io { .. } | Self::Output { .. } | Self::Record { .. } | Self::Version { .. } => ErrorKind::Internal,
         }
     }
 }

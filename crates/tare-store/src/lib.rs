@@ -4,6 +4,7 @@
 //! [`Store::open`] or collected by the next removal. The tree on disk and its locks are drawn at the top of
 //! `store.rs`, the formats are described in `docs/formats/`.
 
+mod archive;
 mod blob;
 mod check;
 mod compress;
@@ -20,6 +21,7 @@ pub mod tar;
 mod temporary;
 mod transfer;
 
+pub use archive::{Archive, ArchiveError, ArchiveInput, LoadProgress, Loaded, ReadAt, Saved};
 pub use blob::Spool;
 pub use check::{Checked, Damage, Damaged};
 pub use disk::occupied;

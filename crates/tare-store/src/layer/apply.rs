@@ -32,7 +32,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn inflated(&self, compressed: u64) -> u64 {
+    /// How large something of this compressed size may become.
+    pub(crate) fn inflated(&self, compressed: u64) -> u64 {
         compressed.saturating_mul(self.ratio).max(self.free).min(self.bytes)
     }
 }
@@ -129,24 +130,26 @@ fn inflate<R: Read>(layer: &Descriptor, mut blob: R) -> Result<io::Result<Inflat
     if let Err(error) = blob.by_ref().take(6).read_to_end(&mut magic) {
         return Ok(Err(error));
     }
-    let compression = match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        // A zstd frame, or a skippable one before it (RFC 8878, 3.1).
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
-            return Err(Error::Compression { layer: layer.digest.clone(), compression: "bzip2" });
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            return Err(Error::Compression { layer: layer.digest.clone(), compression: "xz" });
-        }
-        _ => Compression::None,
-    };
+    let compression =
+        compression(&magic).map_err(|compression| Error::Compression { layer: layer.digest.clone(), compression })?;
     let stream = BufReader::with_capacity(128 * 1024, io::Cursor::new(magic).chain(blob));
     Ok(match compression {
         Compression::Gzip => Ok(Inflate::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(stream)))),
         Compression::Zstd => zstd::stream::read::Decoder::with_buffer(stream).map(Inflate::Zstd),
         Compression::None => Ok(Inflate::Plain(stream)),
     })
+}
+
+/// The compression that a stream of these first six bytes has; the name of one that is not taken as the error.
+pub(crate) fn compression(magic: &[u8]) -> std::result::Result<Compression, &'static str> {
+    match magic {
+        [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+        // A zstd frame, or a skippable one before it (RFC 8878, 3.1).
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err("xz"),
+        _ => Ok(Compression::None),
+    }
 }
 
 /// The uncompressed stream: hashed and counted.

@@ -5,5 +5,5 @@ mod unpack;
 mod whiteout;
 
 pub use apply::Limits;
-pub(crate) use apply::{apply, inflated};
+pub(crate) use apply::{apply, compression, inflated};
 pub use unpack::EntryError;
