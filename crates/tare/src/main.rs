@@ -9,6 +9,7 @@ mod duration;
 mod explain;
 mod failure;
 mod flags;
+mod output;
 mod progress;
 mod pump;
 mod signals;

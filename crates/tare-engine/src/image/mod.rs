@@ -1,8 +1,11 @@
 //! Images as the engine reports them, and what is done with them.
 
+mod load;
 mod pull;
 mod remove;
+mod save;
 
+pub use load::{ArchiveInput, LoadProgress, Loaded};
 pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
 pub use remove::ImageRemoval;
 

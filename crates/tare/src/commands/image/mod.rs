@@ -1,7 +1,9 @@
 //! Commands for images.
 
 pub(crate) mod inspect;
+pub(crate) mod load;
 pub(crate) mod ls;
 pub(crate) mod pull;
 pub(crate) mod rm;
+pub(crate) mod save;
 pub(crate) mod tag;
