@@ -12,6 +12,7 @@ use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::state::file::{self, Durability};
 use crate::state::lock::{self, Lock};
+use crate::state::mount_points;
 use crate::state::record::{ContainerRecord, ContainerState, Run, RunNetwork, Status};
 use rustix::process::Signal;
 use std::os::fd::{AsFd, OwnedFd};
@@ -102,9 +103,8 @@ impl<'a> Monitor<'a> {
         let _ = std::fs::remove_file(paths.monitor_socket());
         let socket_failed = |source| Error::file("listen on", &paths.monitor_socket(), source);
         let listener = protocol::listen(&paths.monitor_socket()).map_err(socket_failed)?;
-        let log = LogFile::open(&paths.log()).map_err(|source| Error::file("open", &paths.log(), source))?;
-        let mut supervisor =
-            Supervisor::new(listener, Some(starter), log).map_err(Error::system("prepare the monitor's loop"))?;
+        let mut supervisor = Supervisor::new(listener, Some(starter), LogFile::new(paths.log()))
+            .map_err(Error::system("prepare the monitor's loop"))?;
         // Before the container can exist: a shutdown of the machine must not leave it alone.
         supervisor.on_termination(self.termination()?).map_err(Error::system("watch for signals"))?;
         let live = match self.start(&mut supervisor) {
@@ -116,8 +116,6 @@ impl<'a> Monitor<'a> {
             }
         };
         supervisor.started(live.running.pid);
-        // What set the container up is not needed while it runs.
-        tare_sys::memory::release_free();
         let record = &self.loaded.record;
         let mut executor =
             |exec, descriptors| execute(&live, record, exec, descriptors).map_err(|error| exec_failure(&error));
@@ -159,12 +157,7 @@ impl<'a> Monitor<'a> {
         file::remove_tree(&paths.work().join("work"))?;
         let layers = engine.store()?.layers().mount(&record.layers)?;
         let mut lower = layers.lower_dirs().to_vec();
-        if lower.is_empty() {
-            // An image without layers: overlayfs wants a lower directory, and an empty one is what the image has.
-            let empty = paths.directory.join("empty");
-            file::make_directory(&empty)?;
-            lower.push(empty);
-        }
+        lower.push(mount_points::layer(engine)?);
         let spec = oci::configuration(record, paths);
         let (stdio, streams) = standard_streams(&self.loaded)?;
         let request = CreateRequest {
@@ -305,12 +298,12 @@ impl<'a> Monitor<'a> {
                 255
             }
         };
-        let oom_killed = live.cgroup.stats().oom_kills.is_some_and(|kills| kills > 0);
-        let Live { layers, _ports, .. } = live;
+        let oom_killed = live.cgroup.oom_kills().is_some_and(|kills| kills > 0);
+        let Live { cgroup, layers, _ports, .. } = live;
         drop(_ports);
         let (record, paths) = (&self.loaded.record, &self.loaded.paths);
         let mut errors = Vec::new();
-        errors.extend(self.engine.tear_down(&record.id).err());
+        errors.extend(self.engine.tear_down_from(&record.id, Ok(cgroup)).err());
         errors.extend(layers.release().map_err(Error::from).err());
         // From here on nobody new connects; who is connected is told at the end.
         errors.extend(

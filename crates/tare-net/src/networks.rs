@@ -109,7 +109,8 @@ impl Networks {
         let run = run_root.join("net");
         let leases = run.join("leases").join(DEFAULT_NETWORK);
         let records = run.join("containers");
-        for folder in [&definitions, &leases, &records] {
+        // Looks first: a mkdir in vain takes the parent's lock.
+        for folder in [&definitions, &leases, &records].into_iter().filter(|folder| !folder.is_dir()) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(Error::record("create", folder))?;
         }

@@ -51,7 +51,10 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     Ok(Some(versioned.record))
 }
 
-/// Creates a folder of mode 0700 with its parents.
+/// Creates a folder of mode 0700 with its parents. Looks first: a mkdir in vain takes the parent's lock.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).context("create", path)
 }

@@ -26,8 +26,8 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 /// The most ports a container may expose: more than any program listens on, less than a hostile image could list.
 const MOST_EXPOSED: usize = 4096;
 
-/// The most layers overlayfs stacks (fs/overlayfs/params.h, `OVL_MAX_STACK`).
-const MOST_LAYERS: usize = 500;
+/// The most layers overlayfs stacks (fs/overlayfs/params.h, `OVL_MAX_STACK`), but for the one of the mount points.
+const MOST_LAYERS: usize = 499;
 
 /// Name of the image that is built into the program.
 const BUILT_IN: &str = "docker.io/library/hello:latest";

@@ -40,6 +40,10 @@ impl Engine {
         {
             return Ok(id);
         }
+        // A whole id is the beginning of no other.
+        if ContainerId::parse(name).is_ok() {
+            return Err(missing());
+        }
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }
@@ -168,6 +172,15 @@ impl Engine {
 
     /// Takes away what a container has outside its files: network and cgroup.
     pub(crate) fn tear_down(&self, id: &ContainerId) -> Result<()> {
+        self.tear_down_from(id, Cgroup::open(id))
+    }
+
+    /// The same, for who has the cgroup at hand.
+    pub(crate) fn tear_down_from(
+        &self,
+        id: &ContainerId,
+        cgroup: std::result::Result<Cgroup, tare_runtime::Error>,
+    ) -> Result<()> {
         let mut errors: Vec<Error> = Vec::new();
         match self.networks() {
             Ok(networks) => {
@@ -177,7 +190,7 @@ impl Engine {
             }
             Err(error) => errors.push(error),
         }
-        if let Err(error) = Cgroup::open(id).and_then(|cgroup| cgroup.remove()) {
+        if let Err(error) = cgroup.and_then(|cgroup| cgroup.remove()) {
             errors.push(error.into());
         }
         Error::of_clean_up(errors)

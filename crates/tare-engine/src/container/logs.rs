@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Which part of a log.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +101,11 @@ impl Engine {
         let Some(end) = self.target(loaded)?.and_then(Target::into_fd) else { return Ok(None) };
         let system = |errno: rustix::io::Errno| Error::System { action: "watch the log", source: errno.into() };
         let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(system)?;
-        inotify::add_watch(&changes, loaded.paths.log(), inotify::WatchFlags::MODIFY).map_err(system)?;
+        // There is none before the first output.
+        let path = loaded.paths.log();
+        let made = File::options().append(true).create(true).mode(0o600).open(&path);
+        made.map_err(|source| Error::file("create", &path, source))?;
+        inotify::add_watch(&changes, path, inotify::WatchFlags::MODIFY).map_err(system)?;
         Ok(Some(Follow { changes: File::from(changes), end }))
     }
 }

@@ -70,7 +70,12 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
 }
 
 /// Makes a folder and those above it, readable by their owner only.
+///
+/// Looks first whether it is there: a mkdir in vain takes the parent's lock.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -5,7 +5,8 @@
 //!                      state.json        written by whoever holds the lock below, or by the monitor
 //!                      <id>-json.log     written by the monitor
 //!                      upper/, work/
-//! ROOT/names/<name>                      the id; claimed by link(2)
+//! ROOT/names/<name>                      a symbolic link to the id
+//! ROOT/mount-points/                     the lowest layer of every container (mount_points.rs)
 //! RUN_ROOT/names.lock                    flock: names are taken away
 //! RUN_ROOT/containers/<id>/lock          flock: one transition at a time
 //!                          monitor.lock  flock: held by the monitor as long as it lives
@@ -24,6 +25,7 @@
 
 pub mod file;
 pub mod lock;
+pub(crate) mod mount_points;
 pub mod names;
 pub mod record;
 

@@ -1,4 +1,5 @@
-//! Names of containers: one file a name whose content is the id, claimed by link(2), which fails when the name exists.
+//! Names of containers: one symbolic link a name, `<name> -> <id>`. symlink(2) makes it with its content in one step and
+//! fails when the name exists.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -20,22 +21,16 @@ pub(crate) fn is_valid(name: &str) -> bool {
 pub(crate) fn claim(engine: &Engine, name: &str, id: &ContainerId, durability: Durability) -> Result<()> {
     let names = engine.paths.names();
     let path = names.join(name);
-    let temporary = engine.paths.container(id).directory.join("name.new");
-    std::fs::write(&temporary, id.as_str()).map_err(|source| Error::file("write", &temporary, source))?;
-    let claimed = loop {
-        match std::fs::hard_link(&temporary, &path) {
-            Ok(()) => break Ok(()),
+    loop {
+        match std::os::unix::fs::symlink(id.as_str(), &path) {
+            Ok(()) => break,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(source) => break Err(Error::file("link", &path, source)),
+            Err(source) => return Err(Error::file("link", &path, source)),
         }
-        match take_from_stale(engine, name) {
-            Ok(None) => {}
-            Ok(Some(holder)) => break Err(Error::NameInUse { name: name.to_owned(), holder }),
-            Err(error) => break Err(error),
+        if let Some(holder) = take_from_stale(engine, name)? {
+            return Err(Error::NameInUse { name: name.to_owned(), holder });
         }
-    };
-    std::fs::remove_file(&temporary).map_err(|source| Error::file("remove", &temporary, source))?;
-    claimed?;
+    }
     if durability == Durability::Durable { file::sync_directory(&names) } else { Ok(()) }
 }
 
@@ -44,15 +39,21 @@ pub(crate) fn holder(engine: &Engine, name: &str) -> Result<Option<ContainerId>>
     if !is_valid(name) {
         return Ok(None);
     }
-    Ok(file::read_text(&engine.paths.names().join(name))?.and_then(|text| ContainerId::parse(text.trim()).ok()))
+    let path = engine.paths.names().join(name);
+    match std::fs::read_link(&path) {
+        Ok(target) => Ok(target.to_str().and_then(|id| ContainerId::parse(id).ok())),
+        // Invalid: it is no link, and so nobody's name.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+        Err(source) => Err(Error::file("read", &path, source)),
+    }
 }
 
-/// Takes a name away from a container that is left half made; returns the holder that keeps it.
+/// Takes a name away from a container that is left half made, or from none; returns the holder that keeps it.
 fn take_from_stale(engine: &Engine, name: &str) -> Result<Option<ContainerId>> {
     let _lock = lock_names(engine)?;
     match holder(engine, name)? {
-        Some(holder) if is_stale(engine, &holder)? => remove(engine, name).map(|()| None),
-        holder => Ok(holder),
+        Some(holder) if !is_stale(engine, &holder)? => Ok(Some(holder)),
+        _ => remove(engine, name).map(|()| None),
     }
 }
 

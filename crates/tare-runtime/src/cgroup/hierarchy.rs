@@ -2,7 +2,12 @@
 
 use crate::error::{Error, Step};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 const MOUNT_INFO: &str = "/proc/self/mountinfo";
 
@@ -21,8 +26,23 @@ impl Hierarchies {
     /// # Errors
     /// When /proc/self/mountinfo cannot be read.
     pub fn detect() -> Result<Self, Error> {
-        let text = std::fs::read_to_string(MOUNT_INFO).map_err(Error::step(Step::FindCgroups, MOUNT_INFO))?;
+        // The kernel makes the table anew for each read, from its start: few large ones.
+        let mut text = String::with_capacity(1 << 14);
+        let read = File::open(MOUNT_INFO).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(Error::step(Step::FindCgroups, MOUNT_INFO))?;
         Ok(Self::parse(&text))
+    }
+
+    /// Where cgroup2 is mounted; for who needs no more, as the usual places are quickly looked at.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::detect`].
+    pub(super) fn detect_v2() -> Result<Option<PathBuf>, Error> {
+        let is_v2 = |place: &&str| rustix::fs::statfs(*place).is_ok_and(|status| status.f_type == CGROUP2_MAGIC);
+        match ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().find(is_v2) {
+            Some(place) => Ok(Some(place.into())),
+            None => Ok(Self::detect()?.v2),
+        }
     }
 
     /// Whether all controllers are v2's.

@@ -53,7 +53,7 @@ pub struct Cgroup {
 /// # Errors
 /// When the mount table cannot be read or the cgroup cannot be made.
 pub fn of_monitors() -> Result<Option<OwnedFd>, Error> {
-    let Some(mount) = Hierarchies::detect()?.v2 else { return Ok(None) };
+    let Some(mount) = Hierarchies::detect_v2()? else { return Ok(None) };
     let directory = mount.join("tare/monitors");
     make_directory(&directory)?;
     open_directory(&directory).map(Some)
@@ -361,10 +361,6 @@ impl Cgroup {
     pub fn stats(&self) -> Stats {
         let v2 = self.v2_directory().unwrap_or_default();
         let v1 = |controller: &str| self.v1_directory(controller).unwrap_or_default();
-        let keyed = |file: PathBuf, key: &str| {
-            let text = fs::read_to_string(file).ok()?;
-            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok())
-        };
         let number = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
         Stats {
             cpu_nanoseconds: keyed(v2.join("cpu.stat"), "usage_usec ").map(|micro| micro * 1000),
@@ -375,10 +371,23 @@ impl Cgroup {
             pids: number(v2.join("pids.current"))
                 .or_else(|| number(v1("pids").join("pids.current")))
                 .or_else(|| keyed(v2.join("cgroup.procs"), "").map(|_| self.processes().len() as u64)),
-            oom_kills: keyed(v2.join("memory.events"), "oom_kill ")
-                .or_else(|| keyed(v1("memory").join("memory.oom_control"), "oom_kill ")),
+            oom_kills: self.oom_kills(),
         }
     }
+
+    /// How often the OOM killer chose a process of the container; `None` without a memory controller of its own.
+    #[must_use]
+    pub fn oom_kills(&self) -> Option<u64> {
+        let v2 = self.v2_directory().unwrap_or_default().join("memory.events");
+        let v1 = self.v1_directory("memory").unwrap_or_default().join("memory.oom_control");
+        keyed(v2, "oom_kill ").or_else(|| keyed(v1, "oom_kill "))
+    }
+}
+
+/// The number behind a key in one of the kernel's flat files.
+fn keyed(file: PathBuf, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
 }
 
 /// Whether a process that was sent SIGKILL needs no second pass: it cannot fork any more.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The most bytes of a line in one entry (moby's `defaultBufSize`).
 pub const MAX_ENTRY: usize = 16 * 1024;
@@ -29,10 +29,12 @@ impl Stream {
     }
 }
 
-/// An open log.
+/// A log that is written.
 #[derive(Debug)]
 pub struct LogFile {
-    file: File,
+    path: PathBuf,
+    /// Open since the first output: most short runs have none.
+    file: Option<File>,
     /// What of a line was read before its newline, for each stream.
     partial: [Vec<u8>; 2],
     out: Vec<u8>,
@@ -43,20 +45,24 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log at `path` for appending, making it when absent, readable by its owner only.
-    ///
-    /// # Errors
-    /// open(2)'s.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// The log at `path`. Its first entry opens it for appending and makes it when absent, readable by its owner only.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None, partial: [Vec::new(), Vec::new()], out: Vec::new(), failed: false, torn: false }
+    }
+
+    fn open(&mut self) -> io::Result<&mut File> {
         use std::os::unix::fs::OpenOptionsExt;
-        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { file, partial: [Vec::new(), Vec::new()], out: Vec::new(), failed: false, torn: false })
+        match &mut self.file {
+            Some(file) => Ok(file),
+            empty => Ok(empty.insert(File::options().append(true).create(true).mode(0o600).open(&self.path)?)),
+        }
     }
 
     /// Adds what was read from a stream. Whole lines are written at once, in one write(2).
     ///
     /// # Errors
-    /// write(2)'s; a full disk loses these lines and no others. Only the first failure is an error: a container that
+    /// open(2)'s and write(2)'s; a full disk loses these lines and no others. Only the first failure is an error: a container that
     /// filled the disk could make its monitor report as many as it writes bytes.
     pub fn append(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
         let now = jiff::Timestamp::now();
@@ -104,12 +110,17 @@ impl LogFile {
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        if self.torn && !self.out.is_empty() {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if self.torn {
             // Readers pass over the line that was cut, and not over the one that follows it.
             self.out.insert(0, b'\n');
         }
-        let result = self.file.write_all(&self.out);
-        self.torn = result.is_err() || (self.torn && self.out.is_empty());
+        let out = std::mem::take(&mut self.out);
+        let result = self.open().and_then(|file| file.write_all(&out));
+        self.out = out;
+        self.torn = result.is_err();
         self.out.clear();
         match result {
             Err(_) if std::mem::replace(&mut self.failed, true) => Ok(()),
@@ -133,7 +144,7 @@ mod tests {
     fn written(parts: &[(Stream, &[u8])]) -> Vec<(String, String)> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::new(path.clone());
         for (stream, bytes) in parts {
             log.append(*stream, bytes).unwrap();
         }
@@ -183,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_reported_once() {
-        let mut log = LogFile::open(Path::new("/dev/full")).unwrap();
+        let mut log = LogFile::new("/dev/full".into());
         assert_eq!(log.append(Stream::Stdout, b"a\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         log.append(Stream::Stdout, b"b\n").unwrap();
         log.finish().unwrap();

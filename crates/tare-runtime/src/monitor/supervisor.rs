@@ -97,6 +97,9 @@ pub struct Supervisor {
     buffer: Vec<u8>,
 }
 
+/// How long a container has run that will probably run for a while.
+const SETTLED: Duration = Duration::from_millis(200);
+
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 const OUTPUTS: [What; 2] = [What::Output, What::Error];
 
@@ -201,13 +204,18 @@ impl Supervisor {
     /// Of epoll(7). The process is left to the caller to reap.
     pub fn run(&mut self, init: BorrowedFd<'_>, executor: &mut Executor<'_>) -> io::Result<()> {
         self.watch.add(init, Token::container(What::Process), EventFlags::IN)?;
+        // What set the container up is not needed while it runs; giving it back is not worth its while for a short run.
+        let mut settles = Some(Instant::now() + SETTLED);
         loop {
             let mut ended = false;
-            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let next = [self.deadline, settles].into_iter().flatten().min();
+            let left = next.map(|time| time.saturating_duration_since(Instant::now()));
             let milliseconds = left.map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX).saturating_add(1));
             let events = self.watch.wait(milliseconds)?;
-            if events.is_empty() {
-                self.deadline = None;
+            if settles.take_if(|time| *time <= Instant::now()).is_some() {
+                tare_sys::memory::release_free();
+            }
+            if events.is_empty() && self.deadline.take_if(|time| *time <= Instant::now()).is_some() {
                 signal(init, Signal::KILL)?;
             }
             for (token, flags) in events {
