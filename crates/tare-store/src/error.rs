@@ -100,16 +100,16 @@ pub enum Error {
     /// A layer compressed in a way that layers may not be.
     #[error("layer {layer} is compressed with {compression}: expected gzip, zstd or nothing")]
     Compression {
-        /// The layer's blob.
-        layer: Digest,
+        /// The layer's blob, or "of the archive" for one that is no blob yet.
+        layer: String,
         /// How it is compressed.
         compression: &'static str,
     },
     /// A layer that is no well-formed archive.
     #[error("layer {layer} is damaged")]
     Archive {
-        /// The layer's blob.
-        layer: Digest,
+        /// The layer's blob, or "of the archive" for one that is no blob yet.
+        layer: String,
         /// Where and how.
         #[source]
         source: TarError,
@@ -117,8 +117,8 @@ pub enum Error {
     /// A layer with an entry that cannot be unpacked, or must not be.
     #[error("layer {layer}: cannot unpack {path:?}")]
     Entry {
-        /// The layer's blob.
-        layer: Digest,
+        /// The layer's blob, or "of the archive" for one that is no blob yet.
+        layer: String,
         /// The entry's path, as written, cut to 200 characters.
         path: String,
         /// Why.
@@ -128,8 +128,8 @@ pub enum Error {
     /// A layer that grows beyond every measure when it is inflated.
     #[error("layer {layer} of {size} bytes holds more than {limit} {unit}")]
     Bomb {
-        /// The layer's blob.
-        layer: Digest,
+        /// The layer's blob, or "of the archive" for one that is no blob yet.
+        layer: String,
         /// Its size as transferred.
         size: u64,
         /// The limit.

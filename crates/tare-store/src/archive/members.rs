@@ -5,7 +5,7 @@ use crate::hash::Hasher;
 use crate::tar::{Kind, Reader, TarError};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use tare_spec::Digest;
 use tare_spec::digest::Algorithm;
@@ -14,6 +14,8 @@ use tare_spec::digest::Algorithm;
 const MEMBERS: usize = 1 << 17;
 /// Longer names are of no file that a document names: a blob's has 141 bytes at most.
 const NAME: usize = 300;
+/// Bytes read at once: a header with its extensions.
+const HEADERS: usize = 2048;
 /// Docker's links lead to a file at once.
 const LINKS: usize = 8;
 
@@ -82,7 +84,8 @@ impl<'a> Archive<'a> {
         let mut this = Self { bytes: Box::new(bytes), files: BTreeMap::new(), links: BTreeMap::new() };
         let size = this.bytes.size().map_err(ArchiveError::Read)?;
         let (mut files, mut links) = (BTreeMap::new(), BTreeMap::new());
-        let mut reader = Reader::new(Cursor { bytes: &*this.bytes, start, position: start });
+        let cursor = Cursor { bytes: &*this.bytes, start, position: start };
+        let mut reader = Reader::new(BufReader::with_capacity(HEADERS, cursor));
         let mut count = 0;
         while let Some(entry) = reader.next_entry().map_err(ArchiveError::Tar)? {
             count += 1;
@@ -90,6 +93,9 @@ impl<'a> Archive<'a> {
                 return Err(ArchiveError::Members { limit: MEMBERS });
             }
             let offset = start + reader.offset();
+            if entry.sparse.is_some() {
+                return Err(ArchiveError::Tar(TarError::Type { offset, name: "sparse file".to_owned() }));
+            }
             if offset.checked_add(entry.size).is_none_or(|end| end > size) {
                 return Err(ArchiveError::Tar(TarError::Truncated { offset: size - start.min(size), what: "a file" }));
             }

@@ -17,7 +17,7 @@ pub(super) enum Meaning<'a> {
 }
 
 /// The attribute that makes a folder of an upper layer hide those below.
-pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Reads a path without its empty and `.` components.
 pub(super) fn meaning<'a>(components: &[&'a [u8]]) -> Meaning<'a> {
@@ -32,15 +32,6 @@ pub(super) fn meaning<'a>(components: &[&'a [u8]]) -> Meaning<'a> {
         Some(b"" | b"." | b"..") => Meaning::Malformed,
         Some(name) => Meaning::Whiteout(name),
     }
-}
-
-/// Whether an attribute from a layer is left out: overlayfs reads its own from every layer, and a hostile one
-/// could redirect it; labels and lists of the machine that built the image mean nothing here.
-pub(super) fn is_foreign_attribute(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.")
-        || name.starts_with(b"user.overlay.")
-        || name == b"security.selinux"
-        || name == b"system.nfs4_acl"
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Layers as the kernel mounts them, behind one trait.
 
 mod dir;
+mod folder;
 
 pub use dir::DirectorySnapshotter;
-pub(crate) use dir::list_digests;
+pub(crate) use folder::list_digests;
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,13 @@ pub trait Snapshotter: Send + Sync {
     /// # Errors
     /// [`crate::Error`]: mismatches, damaged or hostile archives, a full disk.
     fn apply(&self, layer: &Descriptor, diff_id: &DiffId, blob: &mut dyn Read) -> Result<LayerInfo>;
+
+    /// Takes a layer in of which nothing is known: an archive, compressed or not, whose diff ID (SHA-256) shows at its
+    /// end. Otherwise as [`Snapshotter::apply`], except that the archive is read to its end in any case.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::apply`].
+    fn ingest(&self, archive: &mut dyn Read) -> Result<LayerInfo>;
 
     /// The layer's archive before compression, byte for byte, where the backend has it.
     ///

@@ -80,7 +80,7 @@ pub enum TarError {
         /// The limit.
         limit: u64,
     },
-    /// An entry of a type that layers do not have: sparse files, volume labels, multi-volume archives.
+    /// An entry of a type that layers do not have: volume labels, multi-volume archives, sparse files of unknown kinds.
     #[error("header at byte {offset} has the type {name}, which layers do not have")]
     Type {
         /// Where the header starts.

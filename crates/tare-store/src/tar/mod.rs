@@ -1,4 +1,4 @@
-//! The tar format as layers use it: ustar with PAX records, and GNU's long names.
+//! The tar format as layers use it: ustar with PAX records, and GNU's long names and sparse files.
 //!
 //! Our own, because layers are hostile: every header extension is bounded before it is read, PAX values may
 //! hold any byte (a capability set often holds a newline), and nothing here knows a file system.
@@ -7,10 +7,12 @@
 
 mod header;
 mod reader;
+mod sparse;
 mod writer;
 
 pub use header::{Kind, TarError};
 pub use reader::{Entry, Reader, Time};
+pub use sparse::Segment;
 pub use writer::{Member, Writer};
 
 /// Headers, contents and padding come in blocks of this many bytes.

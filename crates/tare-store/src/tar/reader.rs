@@ -2,8 +2,10 @@
 
 use super::BLOCK;
 use super::header::{self, Kind, TarError};
+use super::sparse::{self, Map, Records, Segment};
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::io::{BufRead, Seek};
+use std::sync::Arc;
 
 /// A path may have 4096 bytes (`PATH_MAX`); with the header's own padding twice that is generous.
 const LONG_NAME: u64 = 8192;
@@ -36,8 +38,10 @@ pub struct Entry {
     pub gid: u32,
     /// Time of last change of the contents.
     pub mtime: Time,
-    /// Bytes of content that follow; 0 for anything but files.
+    /// Bytes of content, holes of sparse files included; 0 for anything but files.
     pub size: u64,
+    /// Which bytes of a sparse file the archive holds.
+    pub sparse: Option<Arc<[Segment]>>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes from `SCHILY.xattr.*` records.
@@ -52,7 +56,7 @@ struct Extended {
     link: Option<Vec<u8>>,
 }
 
-/// Reads members one after the other: [`Reader::next_entry`], then the contents through [`Read`].
+/// Reads members one after the other: [`Reader::next_entry`], then the contents through [`Reader::read`].
 pub struct Reader<R> {
     stream: R,
     offset: u64,
@@ -60,22 +64,34 @@ pub struct Reader<R> {
     remaining: u64,
     /// Padding after them.
     padding: u64,
+    /// Where the reader of a sparse file is.
+    expansion: Option<Expansion>,
 }
 
-impl<R: Read> Reader<R> {
+/// A sparse file being read with its holes.
+struct Expansion {
+    segments: Arc<[Segment]>,
+    next: usize,
+    at: u64,
+    size: u64,
+}
+
+impl<R: BufRead> Reader<R> {
     /// Starts at the beginning of an uncompressed archive.
     pub fn new(stream: R) -> Self {
-        Self { stream, offset: 0, remaining: 0, padding: 0 }
+        Self { stream, offset: 0, remaining: 0, padding: 0, expansion: None }
+    }
+
+    /// Bytes of the archive that have been read. Right after [`Reader::next_entry`], where the contents begin: a
+    /// multiple of [`BLOCK`].
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The stream behind the archive, to read what follows its end.
     pub fn into_inner(self) -> R {
         self.stream
-    }
-
-    /// Where the next byte of the archive stands: after [`Reader::next_entry`], the first of the member's contents.
-    pub fn offset(&self) -> u64 {
-        self.offset
     }
 
     /// Leaves the current member's contents out without reading them. Does not find out whether they are there:
@@ -102,6 +118,7 @@ impl<R: Read> Reader<R> {
     /// [`TarError`].
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extended: Option<Extended> = None;
+        self.expansion = None;
         loop {
             let (remaining, padding) = (std::mem::take(&mut self.remaining), std::mem::take(&mut self.padding));
             self.skip(remaining, "a file")?;
@@ -151,13 +168,12 @@ impl<R: Read> Reader<R> {
         let field = |field| TarError::Field { offset, field };
         let number = |range, name| header::number(&block[range]).ok_or(field(name));
         let id = |value: i64, name| u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(field(name));
-        if let Some(key) = pax.keys().find(|key| key.starts_with(b"GNU.sparse.")) {
-            return Err(TarError::Type { offset, name: format!("sparse file ({})", String::from_utf8_lossy(key)) });
-        }
+        let mut records = Records::take(&mut pax).map_err(|name| TarError::Type { offset, name })?;
         let ustar = &block[header::MAGIC] == b"ustar\x0000";
-        let mut path = match (pax.remove(&b"path"[..]), long_name) {
-            (Some(path), _) | (None, Some(path)) => path,
-            (None, None) => {
+        let real_name = records.as_mut().and_then(|records| records.name.take());
+        let mut path = match (real_name, pax.remove(&b"path"[..]), long_name) {
+            (Some(path), _, _) | (None, Some(path), _) | (None, None, Some(path)) => path,
+            (None, None, None) => {
                 let (prefix, name) = (header::text(&block[header::PREFIX]), header::text(&block[header::NAME]));
                 if ustar && !prefix.is_empty() { [prefix, b"/", name].concat() } else { name.to_vec() }
             }
@@ -175,14 +191,13 @@ impl<R: Read> Reader<R> {
         let kind = match block[header::TYPE] {
             // Before POSIX a directory was a file with a slash behind its name.
             0 if path.ends_with(b"/") => Kind::Directory,
-            b'0' | 0 | b'7' => Kind::File,
+            b'0' | 0 | b'7' | OLD_SPARSE => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
             b'3' => Kind::CharacterDevice,
             b'4' => Kind::BlockDevice,
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            b'S' => return Err(TarError::Type { offset, name: "sparse file (GNU)".to_owned() }),
             other => {
                 return Err(TarError::Type { offset, name: format!("{:?}", char::from(other)) });
             }
@@ -215,12 +230,19 @@ impl<R: Read> Reader<R> {
             _ => (0, 0),
         };
         // Links and nodes have no contents whatever their size field says (old tars filled it in).
-        let size = if matches!(block[header::TYPE], 0 | b'0' | b'7') { size } else { 0 };
+        let size = if matches!(block[header::TYPE], 0 | b'0' | b'7' | OLD_SPARSE) { size } else { 0 };
         self.remaining = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
         if size.checked_add(self.padding).is_none() {
             return Err(field("size"));
         }
+        let sparse = if block[header::TYPE] == OLD_SPARSE {
+            Some(self.old_sparse(block).and_then(|sparse| sparse.ok_or(field("sparse map")))?)
+        } else if let Some(records) = records.filter(|_| kind == Kind::File) {
+            Some(self.new_sparse(records).and_then(|sparse| sparse.ok_or(field("sparse map")))?)
+        } else {
+            None
+        };
         let attributes = pax
             .into_iter()
             .filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value)))
@@ -233,10 +255,92 @@ impl<R: Read> Reader<R> {
             uid: id(uid, "uid")?,
             gid: id(gid, "gid")?,
             mtime,
-            size: if kind == Kind::File { size } else { 0 },
+            size: match &sparse {
+                Some((size, _)) => *size,
+                None if kind == Kind::File => size,
+                None => 0,
+            },
+            sparse: sparse.map(|(_, segments)| segments),
             device,
             attributes,
         })
+    }
+
+    /// Runs in the header and in blocks behind it that the size does not count.
+    fn old_sparse(&mut self, header: &[u8; BLOCK]) -> Result<Option<Sparse>, TarError> {
+        let mut map = Map::default();
+        let Some(mut more) = map.push_first(header) else { return Ok(None) };
+        // A block without runs would let a stream of them go on for ever.
+        for _ in 0..sparse::SEGMENTS / 21 {
+            if !more {
+                return Ok(self.expand(map, sparse::real_size(header)));
+            }
+            let mut block = [0; BLOCK];
+            if !self.block(&mut block)? {
+                return Err(TarError::Truncated { offset: self.offset, what: "a sparse map" });
+            }
+            let Some(continued) = map.push_more(&block) else { return Ok(None) };
+            more = continued;
+        }
+        Ok(None)
+    }
+
+    /// Runs in PAX records, or as lines in front of the contents.
+    fn new_sparse(&mut self, records: Records) -> Result<Option<Sparse>, TarError> {
+        let map = match records.map {
+            Some(map) => Some(map),
+            None => self.sparse_lines()?,
+        };
+        Ok(map.and_then(|map| self.expand(map, Some(records.size))))
+    }
+
+    /// How many runs, then for each where and how long, a decimal number a line, filled up to whole blocks.
+    fn sparse_lines(&mut self) -> Result<Option<Map>, TarError> {
+        let mut map = Map::default();
+        let (mut count, mut offset, mut line) = (None, None, Vec::new());
+        let mut block = [0; BLOCK];
+        while count != Some(0) {
+            if self.remaining < BLOCK as u64 {
+                return Ok(None);
+            }
+            self.remaining -= BLOCK as u64;
+            if !self.block(&mut block)? {
+                return Err(TarError::Truncated { offset: self.offset, what: "a sparse map" });
+            }
+            for byte in block {
+                if byte != b'\n' {
+                    line.push(byte);
+                    continue;
+                }
+                let Some(number) = sparse::decimal(&line) else { return Ok(None) };
+                line.clear();
+                match (count, offset.take()) {
+                    (None, _) if number > sparse::SEGMENTS as u64 => return Ok(None),
+                    (None, _) => count = Some(number),
+                    (Some(_), None) => offset = Some(number),
+                    (Some(left), Some(offset)) => {
+                        if map.push(offset, number).is_none() {
+                            return Ok(None);
+                        }
+                        count = Some(left - 1);
+                    }
+                }
+                if count == Some(0) {
+                    break;
+                }
+            }
+            if line.len() > BLOCK {
+                return Ok(None);
+            }
+        }
+        Ok(Some(map))
+    }
+
+    fn expand(&mut self, map: Map, size: Option<u64>) -> Option<Sparse> {
+        let size = size?;
+        let segments = map.finish(size, self.remaining)?;
+        self.expansion = Some(Expansion { segments: Arc::clone(&segments), next: 0, at: 0, size });
+        Some((size, segments))
     }
 
     /// One block, or `false` at the end of the stream.
@@ -273,13 +377,19 @@ impl<R: Read> Reader<R> {
     }
 
     fn skip(&mut self, mut count: u64, what: &'static str) -> Result<(), TarError> {
-        let mut buffer = [0; 8192];
         while count > 0 {
-            let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(buffer.len());
-            match self.read_some(&mut buffer[..wanted])? {
-                0 => return Err(TarError::Truncated { offset: self.offset, what }),
-                read => count -= read as u64,
+            let there = match self.stream.fill_buf() {
+                Ok(buffer) => buffer.len(),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(TarError::Read { offset: self.offset, source }),
+            };
+            if there == 0 {
+                return Err(TarError::Truncated { offset: self.offset, what });
             }
+            let skipped = usize::try_from(count).unwrap_or(usize::MAX).min(there);
+            self.stream.consume(skipped);
+            self.offset += skipped as u64;
+            count -= skipped as u64;
         }
         Ok(())
     }
@@ -297,11 +407,36 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Contents of the current member: how many bytes were read, 0 at its end.
+    /// Contents of the current member, holes of a sparse file as zeros: how many bytes were read, 0 at its end.
     ///
     /// # Errors
     /// [`TarError::Read`], and [`TarError::Truncated`] when the archive ends before the member does.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let Some(expansion) = &mut self.expansion else { return self.read_stored(buffer) };
+        let segment = expansion.segments.get(expansion.next).copied();
+        let hole = segment.map_or(expansion.size, |segment| segment.offset).saturating_sub(expansion.at);
+        if hole > 0 {
+            let count = usize::try_from(hole).unwrap_or(usize::MAX).min(buffer.len());
+            buffer[..count].fill(0);
+            expansion.at += count as u64;
+            return Ok(count);
+        }
+        let Some(Segment { offset, length }) = segment else { return Ok(0) };
+        let left = usize::try_from(offset + length - expansion.at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.read_stored(&mut buffer[..left])?;
+        if let Some(expansion) = &mut self.expansion {
+            expansion.at += count as u64;
+            expansion.next += usize::from(expansion.at == offset + length);
+        }
+        Ok(count)
+    }
+
+    /// Contents of the current member as the archive has them: the runs of a sparse file one behind the other. Not
+    /// to be mixed with [`Reader::read`] for one member.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_stored(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if wanted == 0 {
             return Ok(0);
@@ -316,6 +451,12 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// A sparse file's size and runs.
+type Sparse = (u64, Arc<[Segment]>);
+
+/// The type of GNU tar's own sparse files.
+const OLD_SPARSE: u8 = b'S';
+
 /// `"<length> <key>=<value>\n"`, repeated; the length counts itself. A later record of a key wins.
 fn parse_pax(mut data: &[u8], records: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Option<()> {
     while !data.is_empty() {
@@ -328,6 +469,10 @@ fn parse_pax(mut data: &[u8], records: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Optio
         let (key, value) = (&record[..equals], &record[equals + 1..]);
         if key.is_empty() {
             return None;
+        }
+        if let Some(number @ (b"offset" | b"numbytes")) = key.strip_prefix(sparse::PREFIX) {
+            sparse::gather(records, number == b"offset", value)?;
+            continue;
         }
         // An empty value deletes an earlier one, except where an attribute itself may be empty.
         if value.is_empty() && !key.starts_with(b"SCHILY.xattr.") {

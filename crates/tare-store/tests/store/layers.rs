@@ -365,7 +365,7 @@ fn malformed_archives_are_refused_with_their_offset() {
             patched(&|bytes| bytes[124..136].copy_from_slice(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff")),
         ),
         ("unreadable mode", patched(&|bytes| bytes[100..108].copy_from_slice(b"rwxr-xr-"))),
-        ("sparse", patched(&|bytes| bytes[156] = b'S')),
+        ("sparse without a map", patched(&|bytes| bytes[156] = b'S')),
         ("multi-volume", patched(&|bytes| bytes[156] = b'M')),
         (
             "long name of gigabytes",
