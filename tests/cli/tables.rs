@@ -69,6 +69,41 @@ fn images_tag_and_rmi() {
 }
 
 #[test]
+fn images_in_all_forms() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    host.tare(&["tag", &image, "mine:v1"]).ok();
+    let listed = host.tare(&["images"]).ok();
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["IMAGE", "ID", "DISK", "USAGE", "CONTENT", "SIZE", "EXTRA"]);
+    assert_eq!((lines[1][0], lines[2][0], lines.len()), (format!("{image}:latest").as_str(), "mine:v1", 3), "{listed}");
+    assert!(host.tare(&["images", "--tree"]).ok().contains("└─ linux/amd64"));
+    let table = host.tare(&["images", "--format", "table"]).ok();
+    assert!(table.starts_with("REPOSITORY "), "{table}");
+    let digest = host.tare(&["images", "--digests", "--format", "{{.Tag}} {{.Digest}}"]).ok();
+    assert!(digest.starts_with("latest sha256:") && digest.ends_with("v1 <none>"), "{digest}");
+    let count = |filter: &str| host.tare(&["images", "-q", "--filter", filter]).ok().lines().count();
+    assert_eq!((count("reference=mine"), count("reference=min?:*"), count("reference=other")), (1, 1, 0));
+    assert_eq!((count("dangling=true"), count("until=1m"), count("label=none")), (0, 2, 0));
+    assert_eq!((count("before=mine:v1"), count("since=mine:v1")), (0, 0));
+    let bad = host.tare(&["images", "--filter", "dangling=maybe"]).fails(1);
+    assert_eq!(bad.stderr, "Error: invalid filter 'dangling=[maybe]'\n");
+    host.tare(&["create", "mine:v1"]).ok();
+    assert_eq!(host.tare(&["images", "--format", "{{.Containers}}", "mine"]).ok(), "1");
+
+    let steps = host.tare(&["history", &image]).ok();
+    assert!(steps.starts_with("IMAGE          CREATED"), "{steps}");
+    assert_eq!(
+        host.tare(&["history", "-q", &image]).ok().lines().next(),
+        Some(&host.tare(&["images", "-q", "mine"]).ok()[..])
+    );
+    assert_eq!(host.inspect(&image, "/Os"), "linux");
+    assert!(host.inspect(&image, "/Descriptor/mediaType").as_str().unwrap().contains("manifest"));
+    let other = host.tare(&["image", "inspect", "--platform", "linux/arm64", &image]).fails(1);
+    assert!(other.stderr.contains("does not match the specified platform (linux/arm64)"), "{}", other.stderr);
+}
+
+#[test]
 fn inspect_and_format() {
     let Some(host) = Host::new() else { return };
     let id = host.sleeper("looked-at", &["-e", "A=1", "-p", "127.0.0.1:3000:80"]);

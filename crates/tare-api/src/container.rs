@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use tare_engine::container::view::ContainerDetails;
 use tare_engine::state::record::{ContainerRecord, ContainerState, Status};
-use tare_spec::image::Empty;
+use tare_spec::image::{Empty, Healthcheck};
 
 /// All that is known of a container.
 #[derive(Clone, Debug, Serialize)]
@@ -126,6 +126,8 @@ pub struct Config {
     pub working_dir: String,
     /// Entry point.
     pub entrypoint: Option<Vec<String>>,
+    /// Steps for builds that start from the image.
+    pub on_build: Option<Vec<String>>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Signal that asks it to end.
@@ -134,6 +136,15 @@ pub struct Config {
     /// Seconds between that signal and SIGKILL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
+    /// How to see whether the program works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// The shell of shell-form commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+    /// Whether the command line is already escaped (Windows).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
 }
 
 /// Something that is mounted into a container.
@@ -231,9 +242,13 @@ fn config(record: &ContainerRecord) -> Config {
         volumes: None,
         working_dir: record.working_dir.clone(),
         entrypoint: some(&record.entrypoint),
+        on_build: None,
         labels: record.labels.clone(),
         stop_signal: Some(record.stop_signal.clone()).filter(|signal| !signal.is_empty()),
         stop_timeout: spec.stop_timeout,
+        healthcheck: None,
+        shell: None,
+        args_escaped: false,
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::container::Config;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tare_spec::image::Empty;
+use tare_engine::image::ImageDetails;
+use tare_spec::Reference;
+use tare_spec::image::{Descriptor, Empty};
 
 /// All that is known of an image.
 #[derive(Clone, Debug, Serialize)]
@@ -20,8 +22,9 @@ pub struct Image {
     /// What its author said last.
     pub comment: String,
     /// When it was made, as it says itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub created: String,
-    /// Always empty: no Docker made it.
+    /// Always empty: what once named Docker's version is kept by nobody any more.
     pub docker_version: String,
     /// Who made it.
     pub author: String,
@@ -34,15 +37,30 @@ pub struct Image {
     pub variant: String,
     /// Operating system.
     pub os: String,
-    /// Bytes its unpacked layers occupy.
+    /// Version of the operating system (Windows).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Bytes in the files of its layers.
     pub size: u64,
+    /// How its layers are kept.
+    pub graph_driver: GraphDriver,
     /// Its layers.
     #[serde(rename = "RootFS")]
     pub root_fs: RootFs,
     /// Facts that only this engine knows.
     pub metadata: Metadata,
-    /// The manifest.
+    /// The index that led to it, or its manifest.
     pub descriptor: Descriptor,
+}
+
+/// How layers are kept.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GraphDriver {
+    /// Always null: where layers are is the engine's own affair.
+    pub data: Option<BTreeMap<String, String>>,
+    /// Name of the layer backend.
+    pub name: String,
 }
 
 /// The layers of an image.
@@ -60,54 +78,56 @@ pub struct RootFs {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Metadata {
-    /// When it was tagged; Go's zero time, because it is not kept.
+    /// When it was given a name last; Go's zero time when it has none.
     pub last_tag_time: String,
 }
 
-/// What the image's names stand for in a registry.
-#[derive(Clone, Debug, Serialize)]
-pub struct Descriptor {
-    /// Digest of the manifest.
-    pub digest: String,
-}
-
-impl From<&tare_engine::image::Image> for Image {
-    fn from(image: &tare_engine::image::Image) -> Self {
-        let source = &image.config;
-        let config = source.config.clone().unwrap_or_default();
+impl From<&ImageDetails> for Image {
+    fn from(details: &ImageDetails) -> Self {
+        let image = &details.image;
+        let source = image.config.clone();
+        let config = source.config.unwrap_or_default();
+        let set = |set: BTreeMap<String, Empty>| (!set.is_empty()).then_some(set);
         Self {
             id: image.id.to_string(),
-            repo_tags: image.tags.iter().map(tare_spec::reference::Reference::familiar).collect(),
-            repo_digests: image.digests.iter().map(tare_spec::reference::Reference::familiar).collect(),
+            repo_tags: image.tags.iter().map(Reference::familiar).collect(),
+            repo_digests: image.digests.iter().map(Reference::familiar).collect(),
             parent: String::new(),
             comment: source.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
-            created: source.created.clone().unwrap_or_default(),
+            created: source.created.unwrap_or_default(),
             docker_version: String::new(),
-            author: source.author.clone().unwrap_or_default(),
+            author: source.author.unwrap_or_default(),
             config: Config {
+                hostname: config.hostname.unwrap_or_default(),
+                domainname: config.domainname.unwrap_or_default(),
                 user: config.user,
-                exposed_ports: (!config.exposed_ports.is_empty())
-                    .then(|| config.exposed_ports.keys().map(|port| (port.clone(), Empty {})).collect()),
+                exposed_ports: set(config.exposed_ports),
                 env: config.env,
                 cmd: config.cmd,
-                volumes: (!config.volumes.is_empty())
-                    .then(|| config.volumes.keys().map(|path| (path.clone(), Empty {})).collect::<BTreeMap<_, _>>()),
+                volumes: set(config.volumes),
                 working_dir: config.working_dir,
                 entrypoint: config.entrypoint,
+                on_build: config.on_build,
                 labels: config.labels,
                 stop_signal: config.stop_signal,
+                stop_timeout: config.stop_timeout,
+                healthcheck: config.healthcheck,
+                shell: config.shell,
+                args_escaped: config.args_escaped,
                 ..Config::default()
             },
-            architecture: source.architecture.clone(),
-            variant: source.variant.clone().unwrap_or_default(),
-            os: source.os.clone(),
+            architecture: source.architecture,
+            variant: source.variant.unwrap_or_default(),
+            os: source.os,
+            os_version: source.os_version.unwrap_or_default(),
             size: image.size,
+            graph_driver: GraphDriver { data: None, name: details.driver.clone() },
             root_fs: RootFs {
                 kind: "layers".to_owned(),
                 layers: source.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
             },
-            metadata: Metadata { last_tag_time: crate::time::rfc3339(None) },
-            descriptor: Descriptor { digest: image.manifest.to_string() },
+            metadata: Metadata { last_tag_time: crate::time::rfc3339(details.tagged) },
+            descriptor: details.descriptor.clone(),
         }
     }
 }

@@ -128,7 +128,7 @@ impl Engine {
         Ok(Info {
             running,
             stopped: containers.len() - running,
-            images: self.images()?.len(),
+            images: self.store()?.summaries()?.len(),
             storage_driver: self.store()?.layers().name().to_owned(),
             cgroup_version: match (unified, hybrid) {
                 (true, _) => "2",

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tare_runtime::monitor::protocol::Failure;
 use tare_spec::reference::InvalidReference;
-use tare_spec::{ContainerId, ErrorKind};
+use tare_spec::{ContainerId, ErrorKind, Platform};
 
 /// Result of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -68,6 +68,18 @@ pub enum Error {
     NoSuchImage {
         /// What was asked for.
         name: String,
+    },
+    /// The image is there, for another platform.
+    #[error(
+        "image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
+    )]
+    PlatformMismatch {
+        /// The image as it was named.
+        name: String,
+        /// What it is for.
+        found: Box<Platform>,
+        /// What was asked for.
+        wanted: Box<Platform>,
     },
     /// The container must run for this.
     #[error("container {id} is not running")]
@@ -257,7 +269,9 @@ impl Error {
             | Self::Running { .. }
             | Self::ImageInUse { .. }
             | Self::PortTaken { .. } => ErrorKind::Conflict,
-            Self::NoSuchContainer { .. } | Self::NoSuchImage { .. } => ErrorKind::NotFound,
+            Self::NoSuchContainer { .. } | Self::NoSuchImage { .. } | Self::PlatformMismatch { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Monitor(failure) => failure.kind,
             Self::Reference(error) => error.kind(),
@@ -283,6 +297,9 @@ impl Error {
                 Some(format!("`tare stop {name}` ends it, `tare rm -f {name}` removes it at once"))
             }
             Self::NotRunning { id } => Some(format!("`tare start {}` starts it", id.short())),
+            Self::PlatformMismatch { name, wanted, .. } => {
+                Some(format!("`tare pull --platform {wanted} {name}` gets that one, if the registry has it"))
+            }
             Self::Unmonitored { id } => Some(format!(
                 "`tare restart {0}` gives it a new one; `tare stop {0}` and `tare rm -f {0}` work as ever",
                 id.short()

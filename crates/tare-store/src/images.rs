@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tare_spec::image::{CONFIG_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest};
 use tare_spec::reference::InvalidReference;
-use tare_spec::{DiffId, Digest, ImageId, Reference};
+use tare_spec::{DiffId, Digest, ImageId, Platform, Reference};
 
 /// An image of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,67 @@ pub struct ImageRecord {
     pub size: u64,
     /// When it came into this store.
     pub stored: Timestamp,
+    /// When it was given a name last.
+    pub tagged: Option<Timestamp>,
+}
+
+/// What a list shows of an image, without its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// The digest of its configuration.
+    pub id: ImageId,
+    /// The manifest it was stored by.
+    pub manifest: Digest,
+    /// Its names with tags, sorted.
+    pub references: Vec<Reference>,
+    /// Its names with digests, sorted.
+    pub repo_digests: Vec<Reference>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<DiffId>,
+    /// Bytes in the files of all its layers.
+    pub size: u64,
+    /// When it came into this store.
+    pub stored: Timestamp,
+    /// When it was given a name last.
+    pub tagged: Option<Timestamp>,
+    /// What the configuration and the manifest say.
+    pub facts: Facts,
+}
+
+/// What lists show of configuration and manifest: kept in the record, so that a list reads no documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// When it was made, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// What it is for.
+    pub platform: Platform,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Bytes of its index, manifest, configuration and layers in the form they are transferred in.
+    pub content: u64,
+}
+
+impl Facts {
+    /// Far below a record's limit and far above honest images.
+    const LIMIT: usize = 64 << 10;
+
+    fn new(config: &ImageConfig, content: u64) -> Self {
+        Self {
+            created: config.created.as_deref().and_then(|text| text.parse().ok()),
+            platform: config.platform(),
+            labels: config.config.as_ref().map(|config| config.labels.clone()).unwrap_or_default(),
+            content,
+        }
+    }
+
+    /// Whether they fit into a record.
+    fn are_small(&self) -> bool {
+        let Platform { architecture, os, variant } = &self.platform;
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        labels + architecture.len() + os.len() + variant.as_ref().map_or(0, String::len) <= Self::LIMIT
+    }
 }
 
 /// What a person's word for an image led to.
@@ -62,8 +123,11 @@ pub(crate) struct StoredImage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<Digest>,
     pub(crate) layers: Vec<DiffId>,
-    size: u64,
-    stored: Timestamp,
+    pub(crate) size: u64,
+    pub(crate) stored: Timestamp,
+    /// Absent where they are too large, and in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    facts: Option<Facts>,
 }
 
 /// `references/*.json`.
@@ -71,7 +135,28 @@ pub(crate) struct StoredImage {
 pub(crate) struct StoredReference {
     pub(crate) reference: Reference,
     pub(crate) image: ImageId,
-    updated: Timestamp,
+    pub(crate) updated: Timestamp,
+}
+
+/// The names of one image.
+#[derive(Default)]
+struct Names {
+    references: Vec<Reference>,
+    repo_digests: Vec<Reference>,
+    tagged: Option<Timestamp>,
+}
+
+impl Names {
+    fn add(&mut self, stored: StoredReference) {
+        self.tagged = self.tagged.max(Some(stored.updated));
+        let names = if stored.reference.digest().is_some() { &mut self.repo_digests } else { &mut self.references };
+        names.push(stored.reference);
+    }
+
+    fn sort(&mut self) {
+        self.references.sort();
+        self.repo_digests.sort();
+    }
 }
 
 /// `pending/*.json`: what an image that is being taken in will refer to.
@@ -145,17 +230,19 @@ impl Store {
         for diff_id in &config.rootfs.diff_ids {
             size = size.saturating_add(self.layers().usage(diff_id)?);
         }
+        let mut content = content_size(&parsed, bytes.len());
         if let Some(index) = index {
-            self.blob(index, MANIFEST_LIMIT)?;
+            content = content.saturating_add(self.blob(index, MANIFEST_LIMIT)?.len() as u64);
         }
+        let facts = Some(Facts::new(&config, content)).filter(Facts::are_small);
         let _change = self.change()?;
         let path = self.record_path(&id);
         let stored = record::read::<StoredImage>(&path)?.map_or_else(Timestamp::now, |old| old.stored);
         let layers = config.rootfs.diff_ids;
-        let record =
-            StoredImage { id: id.clone(), manifest: manifest.clone(), index: index.cloned(), layers, size, stored };
+        let (manifest, index) = (manifest.clone(), index.cloned());
+        let record = StoredImage { id: id.clone(), manifest, index, layers, size, stored, facts };
         self.write(&path, &record)?;
-        self.abandon(manifest)?;
+        self.abandon(&record.manifest)?;
         Ok(id)
     }
 
@@ -209,20 +296,56 @@ impl Store {
     /// # Errors
     /// [`Error::Record`], [`Error::BlobMissing`] when the store was damaged from outside.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
-        let mut names: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
-        for stored in self.stored_references()? {
-            names.entry(stored.image).or_default().push(stored.reference);
-        }
         let mut images = Vec::new();
+        let mut names = self.names()?;
         for stored in self.stored_images()? {
-            let references = names.remove(&stored.id).unwrap_or_default();
-            match self.load(stored, references) {
+            let names = names.remove(&stored.id).unwrap_or_default();
+            match self.load(stored, names) {
                 // Removed and collected between reading its record and its configuration.
                 Err(Error::BlobMissing { digest }) if !self.record_path(&ImageId(digest.clone())).exists() => {}
                 result => images.push(result?),
             }
         }
         Ok(images)
+    }
+
+    /// All images, in no order, as far as a list needs them: their documents are neither read nor verified.
+    ///
+    /// # Errors
+    /// As [`Store::images`].
+    pub fn summaries(&self) -> Result<Vec<ImageSummary>> {
+        let mut images = Vec::new();
+        let mut names = self.names()?;
+        for stored in self.stored_images()? {
+            let names = names.remove(&stored.id).unwrap_or_default();
+            match self.summary(stored, names) {
+                Err(Error::BlobMissing { digest }) if !self.record_path(&ImageId(digest.clone())).exists() => {}
+                result => images.push(result?),
+            }
+        }
+        Ok(images)
+    }
+
+    fn names(&self) -> Result<BTreeMap<ImageId, Names>> {
+        let mut names: BTreeMap<ImageId, Names> = BTreeMap::new();
+        for stored in self.stored_references()? {
+            names.entry(stored.image.clone()).or_default().add(stored);
+        }
+        names.values_mut().for_each(Names::sort);
+        Ok(names)
+    }
+
+    fn summary(&self, stored: StoredImage, names: Names) -> Result<ImageSummary> {
+        let StoredImage { id, manifest, layers, size, stored, facts, .. } = stored;
+        let facts = match facts {
+            Some(facts) => facts,
+            None => {
+                let length = self.blob(&manifest, MANIFEST_LIMIT)?.len();
+                Facts::new(&self.image_config(&id)?, content_size(&self.manifest(&manifest)?, length))
+            }
+        };
+        let Names { references, repo_digests, tagged } = names;
+        Ok(ImageSummary { id, manifest, references, repo_digests, layers, size, stored, tagged, facts })
     }
 
     /// The image that a person means: see [`Store::resolve`].
@@ -283,23 +406,15 @@ impl Store {
     }
 
     fn found(&self, stored: StoredImage, reference: Option<Reference>) -> Result<Found> {
-        let references = self
-            .stored_references()?
-            .into_iter()
-            .filter(|other| other.image == stored.id)
-            .map(|other| other.reference)
-            .collect();
-        Ok(Found { image: self.load(stored, references)?, reference })
+        let names = self.names()?.remove(&stored.id).unwrap_or_default();
+        Ok(Found { image: self.load(stored, names)?, reference })
     }
 
-    fn load(&self, stored: StoredImage, names: Vec<Reference>) -> Result<ImageRecord> {
+    fn load(&self, stored: StoredImage, names: Names) -> Result<ImageRecord> {
         let config = self.image_config(&stored.id)?;
-        let (mut repo_digests, mut references): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| name.digest().is_some());
-        references.sort();
-        repo_digests.sort();
-        let StoredImage { id, manifest, index, layers, size, stored } = stored;
-        Ok(ImageRecord { id, manifest, index, references, repo_digests, config, layers, size, stored })
+        let Names { references, repo_digests, tagged } = names;
+        let StoredImage { id, manifest, index, layers, size, stored, .. } = stored;
+        Ok(ImageRecord { id, manifest, index, references, repo_digests, config, layers, size, stored, tagged })
     }
 
     pub(crate) fn image_config(&self, id: &ImageId) -> Result<ImageConfig> {
@@ -335,6 +450,14 @@ impl Store {
         }?;
         sync_parent(path)
     }
+}
+
+/// Bytes of the manifest, which has `length` bytes itself, and of what it names.
+fn content_size(manifest: &Manifest, length: usize) -> u64 {
+    manifest
+        .layers
+        .iter()
+        .fold((length as u64).saturating_add(manifest.config.size), |sum, layer| sum.saturating_add(layer.size))
 }
 
 /// The form that is stored: a digest alone, or a tag.

@@ -85,6 +85,14 @@ fn headings(columns: &[Column]) -> Value {
     Value::Map(Arc::new(fields))
 }
 
+/// At most so many characters, the last of them an ellipsis when something is missing.
+pub(crate) fn ellipsis(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
 /// Cells are at least so wide.
 const MIN_WIDTH: usize = 10;
 /// Spaces behind the widest cell of a column.

@@ -1,10 +1,15 @@
 //! Images as the engine reports them, and what is done with them.
 
+mod history;
+mod list;
 mod load;
+mod pattern;
 mod pull;
 mod remove;
 mod save;
 
+pub use history::HistoryStep;
+pub use list::{ImageDetails, ImageFilter, ImageSummary};
 pub use load::{ArchiveInput, LoadProgress, Loaded};
 pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
 pub use remove::ImageRemoval;
@@ -13,7 +18,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::file;
 use crate::state::record::ContainerRecord;
-use jiff::Timestamp;
 use tare_spec::image::ImageConfig;
 use tare_spec::{DiffId, Digest, ImageId, Reference};
 use tare_store::{Found, ImageRecord};
@@ -36,17 +40,6 @@ pub struct Image {
 }
 
 impl Engine {
-    /// All images, newest first.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when records cannot be read.
-    pub fn images(&self) -> Result<Vec<Image>> {
-        let mut images: Vec<Image> = self.store()?.images()?.into_iter().map(Image::from).collect();
-        let created = |image: &Image| image.config.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-        images.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.id.cmp(&b.id)));
-        Ok(images)
-    }
-
     /// The image that a name, digest or id (or unique prefix of one) stands for.
     ///
     /// # Errors

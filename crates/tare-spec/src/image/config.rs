@@ -20,6 +20,9 @@ pub struct ImageConfig {
     /// The operating system it is for, in Go's names.
     #[serde(default)]
     pub os: String,
+    /// The operating system's version (Windows).
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
     /// The processor's variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,

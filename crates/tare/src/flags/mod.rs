@@ -8,6 +8,7 @@ pub(crate) mod container;
 pub(crate) mod env;
 pub(crate) mod filter;
 pub(crate) mod help;
+pub(crate) mod image_filter;
 pub(crate) mod mounts;
 pub(crate) mod numbers;
 pub(crate) mod parse;

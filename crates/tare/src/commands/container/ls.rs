@@ -5,7 +5,7 @@ use crate::duration;
 use crate::failure::{Exit, Failure, Outcome, chain};
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, TABLE_FORMAT, filter, numbers};
-use crate::table::{self, Column, Row};
+use crate::table::{self, Column, Row, ellipsis};
 use crate::ui::Ui;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -143,14 +143,6 @@ fn command(words: &[String], truncate: bool) -> String {
     };
     let line = words.iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ");
     format!("{:?}", if truncate { ellipsis(&line, 20) } else { line })
-}
-
-/// At most so many characters, the last of them an ellipsis when something is missing.
-fn ellipsis(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// A state in Docker's word.

@@ -12,7 +12,10 @@ pub(crate) static VERB: Verb = Verb {
     names: &["image inspect"],
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Display detailed information on one or more images",
-    flags: &[&[FORMAT, Flag::no_value("platform")]],
+    flags: &[&[
+        FORMAT,
+        Flag::value("platform", "string", "Inspect a specific platform of the image, \"os[/arch[/variant]]\""),
+    ]],
     arity: Arity::AtLeast(1),
     stops_at_first_argument: false,
     run,

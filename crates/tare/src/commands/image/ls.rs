@@ -1,18 +1,17 @@
 //! `images`
 
+use super::tree;
 use crate::cli::Verb;
 use crate::duration;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::parse::{Arity, Matches};
-use crate::flags::{Flag, TABLE_FORMAT, bytes, filter, words};
+use crate::flags::{Flag, TABLE_FORMAT, bytes, image_filter};
 use crate::table::{self, Column, Row};
-use crate::ui::Ui;
-use jiff::Timestamp;
-use std::collections::BTreeMap;
+use crate::ui::{Ui, note};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use tare_engine::Engine;
-use tare_engine::image::Image;
-use tare_spec::reference::Reference;
+use tare_engine::image::ImageSummary;
+use tare_spec::ImageId;
 
 pub(crate) static VERB: Verb = Verb {
     name: "images",
@@ -20,20 +19,20 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] [REPOSITORY[:TAG]]",
     about: "List images",
     flags: &[&[
-        Flag::switch("all", "Show all images (default hides intermediate images)").short('a'),
+        Flag::switch("all", "Show all images (default hides dangling images)").short('a'),
         Flag::switch("digests", "Show digests"),
         Flag::value("filter", "filter", "Filter output based on conditions provided").short('f'),
         TABLE_FORMAT,
         Flag::switch("no-trunc", "Don't truncate output"),
         Flag::switch("quiet", "Only show image IDs").short('q'),
-        Flag::no_switch("tree"),
+        Flag::switch("tree", "List the platforms of images as a tree"),
     ]],
     arity: Arity::AtMost(1),
     stops_at_first_argument: false,
     run,
 };
 
-const COLUMNS: &[Column] = &[
+pub(crate) const COLUMNS: &[Column] = &[
     ("Containers", "CONTAINERS"),
     ("CreatedAt", "CREATED AT"),
     ("CreatedSince", "CREATED"),
@@ -44,173 +43,184 @@ const COLUMNS: &[Column] = &[
     ("Size", "SIZE"),
     ("Tag", "TAG"),
     ("UniqueSize", "UNIQUE SIZE"),
-    ("VirtualSize", "VIRTUAL SIZE"),
 ];
 
+const FILTERS: &[&str] = &["before", "dangling", "label", "label!", "reference", "since", "until"];
+
+/// How many containers each image has.
+type Users = BTreeMap<ImageId, usize>;
+
 fn run(m: &Matches, ui: &mut Ui) -> Outcome {
-    // There are no intermediate images that could be hidden.
-    m.switch("all")?;
+    let all = m.switch("all")?;
     let digests = m.switch("digests")?;
-    let truncate = !m.switch("no-trunc")?;
+    let no_trunc = m.switch("no-trunc")?;
     let quiet = m.switch("quiet")?;
+    let expanded = m.switch("tree")?;
+    let format = m.one("format").filter(|format| !format.is_empty());
+    let tables = [("quiet", quiet), ("no-trunc", no_trunc), ("digests", digests), ("format", format.is_some())];
+    let table = tables.iter().find(|(_, given)| *given);
+    if let (true, Some((flag, _))) = (expanded, table) {
+        return Err(Failure::new(format!("--{flag} is not yet supported with --tree")));
+    }
+    let mut filter = image_filter::read(m, FILTERS)?;
+    filter.references.extend(m.args.first().cloned());
     let engine = ui.engine()?;
-    let mut filters = Filters::read(m, &engine)?;
-    filters.references.extend(m.args.first().cloned());
-    let images: Vec<Image> = engine.images()?.into_iter().filter(|image| filters.match_image(image)).collect();
-    if quiet && m.one("format").is_none() {
-        for image in &images {
-            writeln!(ui.out, "{}", id(image, truncate))?;
-        }
+    let mut images = engine.images(&filter)?;
+    if !all && filter.dangling != Some(true) {
+        images.retain(|image| !image.tags.is_empty());
+    }
+    // Counting them reads a record of every container.
+    let counted = table.is_none() || format.is_some_and(|format| format.contains("json") || format.contains("Contain"));
+    let users = if counted { engine.image_users()? } else { Users::new() };
+    if table.is_none() {
+        ui.out.write_all(tree::render(&images, &users, expanded, tree::Screen::of_stdout()).as_bytes())?;
+        hint_at_commands(m, images.len());
         return Ok(Exit::SUCCESS);
     }
-    let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, &filters, digests, truncate)).collect();
+    let format = match format {
+        None | Some("table") if quiet => Some("{{.ID}}"),
+        Some(format) if format.starts_with("table ") && digests && !format.contains("{{.Digest}}") => {
+            return show(ui, &images, &users, Some(&format!("{format}\t{{{{.Digest}}}}")), true, !no_trunc);
+        }
+        format => format,
+    };
+    show(ui, &images, &users, format, digests, !no_trunc)?;
+    hint_at_commands(m, images.len());
+    Ok(Exit::SUCCESS)
+}
+
+fn show(
+    ui: &mut Ui,
+    images: &[ImageSummary],
+    users: &Users,
+    format: Option<&str>,
+    digests: bool,
+    truncate: bool,
+) -> Outcome {
+    let named = digests || format.is_some_and(|format| format.contains("{{.Digest}}"));
+    let rows: Vec<Row> = images
+        .iter()
+        .flat_map(|image| {
+            let containers = users.get(&image.id).copied().unwrap_or(0);
+            names(image, named, digests).into_iter().map(move |name| row(image, name, containers, truncate))
+        })
+        .collect();
     let shown: &[&str] = if digests {
         &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"]
     } else {
         &["Repository", "Tag", "ID", "CreatedSince", "Size"]
     };
-    ui.out.write_all(table::render(m.one("format"), COLUMNS, shown, &rows)?.as_bytes())?;
+    ui.out.write_all(table::render(format, COLUMNS, shown, &rows)?.as_bytes())?;
     Ok(Exit::SUCCESS)
 }
 
-fn id(image: &Image, truncate: bool) -> String {
-    if truncate { image.id.0.short().to_owned() } else { image.id.to_string() }
+/// `tare images ls` looks for images of that name, which is seldom meant.
+fn hint_at_commands(m: &Matches, found: usize) {
+    const VERBS: [&str; 13] =
+        ["build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"];
+    if let Some(word) = m.args.first().filter(|word| found == 0 && VERBS.contains(&word.as_str()))
+        && m.path == "tare images"
+    {
+        note(&format!("No images found matching {word:?}: did you mean \"tare image {word}\"?\n"));
+    }
 }
 
-/// When an image was made, as it says itself; images may leave that out.
-fn created(image: &Image) -> Option<Timestamp> {
-    image.config.created.as_deref().and_then(|text| text.parse().ok())
-}
+/// Repository, tag and digest of a row.
+type Name = (String, String, String);
 
-/// One row a name, as Docker lists images; an image without names has one row, too.
-fn rows(image: &Image, filters: &Filters, digests: bool, truncate: bool) -> Vec<Row> {
-    let digest_of = |repository: &str| {
-        let same = image.digests.iter().find(|reference| reference.familiar_name() == repository);
-        same.and_then(|reference| reference.digest()).map_or_else(|| "<none>".to_owned(), ToString::to_string)
+/// The names of an image: one row a tag, as Docker lists images, and one for each repository that only has digests.
+/// With `digests` known, a tag has a row for each digest of its repository; with `all_digests` every digest has one.
+fn names(image: &ImageSummary, digests: bool, all_digests: bool) -> Vec<Name> {
+    let none = || "<none>".to_owned();
+    let of = |repository: &str| -> Vec<String> {
+        let same = image.digests.iter().filter(|reference| reference.familiar_name() == repository);
+        same.filter_map(|reference| reference.digest()).map(ToString::to_string).collect()
     };
-    let mut names: Vec<(String, String, String)> = Vec::new();
-    for tag in image.tags.iter().filter(|tag| filters.match_name(tag)) {
+    let mut names: Vec<Name> = Vec::new();
+    for tag in &image.tags {
         let repository = tag.familiar_name();
-        let digest = digest_of(&repository);
-        names.push((repository, tag.tag().unwrap_or("<none>").to_owned(), digest));
-    }
-    for reference in image.digests.iter().filter(|reference| filters.match_name(reference)) {
-        let repository = reference.familiar_name();
-        // A repository that is listed by a tag shows its digest there.
-        if !names.iter().any(|(listed, ..)| *listed == repository) && (digests || image.tags.is_empty()) {
-            let digest = digest_of(&repository);
-            names.push((repository, "<none>".to_owned(), digest));
+        let tag = tag.tag().map_or_else(none, str::to_owned);
+        let digests = if digests { of(&repository) } else { Vec::new() };
+        if digests.is_empty() {
+            names.push((repository, tag, none()));
+        } else {
+            names.extend(digests.into_iter().map(|digest| (repository.clone(), tag.clone(), digest)));
         }
     }
-    if names.is_empty() && image.tags.is_empty() {
-        names.push(("<none>".to_owned(), "<none>".to_owned(), "<none>".to_owned()));
+    let tagged: BTreeSet<String> = image.tags.iter().map(|tag| tag.familiar_name()).collect();
+    let rest: BTreeSet<String> = image.digests.iter().map(|name| name.familiar_name()).collect();
+    for repository in rest.difference(&tagged) {
+        if all_digests {
+            names.extend(of(repository).into_iter().map(|digest| (repository.clone(), none(), digest)));
+        } else {
+            names.push((repository.clone(), none(), String::new()));
+        }
     }
-    let created = created(image);
-    let size = bytes::show(image.size);
+    if names.is_empty() {
+        names.push((none(), none(), none()));
+    }
     names
-        .into_iter()
-        .map(|(repository, tag, digest)| Row {
-            fields: BTreeMap::from([
-                ("Containers", "N/A".to_owned()),
-                ("CreatedAt", created.map_or_else(|| "N/A".to_owned(), duration::show)),
-                ("CreatedSince", created.map_or_else(|| "N/A".to_owned(), |at| format!("{} ago", duration::since(at)))),
-                ("Digest", digest),
-                ("ID", id(image, truncate)),
-                ("Repository", repository),
-                ("SharedSize", "N/A".to_owned()),
-                ("Size", size.clone()),
-                ("Tag", tag),
-                ("UniqueSize", "N/A".to_owned()),
-                ("VirtualSize", size.clone()),
-            ]),
-            labels: BTreeMap::new(),
-        })
-        .collect()
 }
 
-#[derive(Default)]
-struct Filters {
-    references: Vec<String>,
-    dangling: Option<bool>,
-    labels: Vec<String>,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
-}
-
-impl Filters {
-    fn read(m: &Matches, engine: &Engine) -> Result<Self, Failure> {
-        let mut filters = Self::default();
-        for (name, value) in m.read_all("filter", filter::parse)? {
-            match name.as_str() {
-                "reference" => filters.references.push(value),
-                "dangling" => {
-                    let dangling = words::boolean(&value)
-                        .map_err(|_| Failure::new(format!("invalid filter 'dangling={value}'")))?;
-                    filters.dangling = Some(dangling);
-                }
-                "label" => filters.labels.push(value),
-                "before" => filters.before = created(&engine.image(&value)?),
-                "since" => filters.since = created(&engine.image(&value)?),
-                "until" => return Err(Failure::new("--filter until is not supported yet")),
-                _ => return Err(Failure::new(format!("invalid filter '{name}'"))),
-            }
-        }
-        Ok(filters)
-    }
-
-    fn match_image(&self, image: &Image) -> bool {
-        let config = image.config.config.as_ref();
-        let label = |wanted: &String| {
-            let (name, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(n, v)| (n, Some(v)));
-            let label = config.and_then(|config| config.labels.get(name));
-            label.is_some_and(|label| value.is_none_or(|value| value == label))
-        };
-        let made = created(image);
-        self.dangling.is_none_or(|dangling| dangling == image.tags.is_empty())
-            && self.labels.iter().all(label)
-            && self.before.is_none_or(|before| made.is_some_and(|made| made < before))
-            && self.since.is_none_or(|since| made.is_some_and(|made| made > since))
-            && (self.references.is_empty() || image.tags.iter().chain(&image.digests).any(|name| self.match_name(name)))
-    }
-
-    /// Whether a name is one of those asked for: the familiar or the full one, with or without its tag.
-    fn match_name(&self, name: &Reference) -> bool {
-        let forms = [name.familiar(), name.familiar_name(), name.to_string(), name.without_version().to_string()];
-        self.references.is_empty()
-            || self.references.iter().any(|pattern| forms.iter().any(|form| matches(pattern, form)))
-    }
-}
-
-/// Shell patterns: `*` and `?` do not match a slash, as in Go's `path.Match`.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (mut pattern_rest, mut text_rest) = (pattern.chars(), text.chars());
-    match (pattern_rest.next(), text_rest.next()) {
-        (None, None) => true,
-        (Some('*'), next) => {
-            matches(pattern_rest.as_str(), text)
-                || next.is_some_and(|letter| letter != '/') && matches(pattern, text_rest.as_str())
-        }
-        (Some('?'), Some(letter)) => letter != '/' && matches(pattern_rest.as_str(), text_rest.as_str()),
-        (Some(wanted), Some(letter)) => wanted == letter && matches(pattern_rest.as_str(), text_rest.as_str()),
-        _ => false,
+fn row(image: &ImageSummary, (repository, tag, digest): Name, containers: usize, truncate: bool) -> Row {
+    let id = if truncate { image.id.0.short().to_owned() } else { image.id.to_string() };
+    let unknown = || "N/A".to_owned();
+    Row {
+        fields: BTreeMap::from([
+            ("Containers", containers.to_string()),
+            ("CreatedAt", image.created.map_or_else(unknown, duration::show)),
+            ("CreatedSince", image.created.map_or_else(unknown, |at| format!("{} ago", duration::since(at)))),
+            ("Digest", digest),
+            ("ID", id),
+            ("Repository", repository),
+            ("SharedSize", unknown()),
+            ("Size", bytes::show(image.size)),
+            ("Tag", tag),
+            ("UniqueSize", unknown()),
+        ]),
+        labels: BTreeMap::new(),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use tare_spec::{Digest, Platform, Reference};
+
+    /// An image with these names.
+    pub(crate) fn image(number: u8, names: &[&str]) -> ImageSummary {
+        let digest = |n| Digest::from_sha256([n; 32]);
+        let (digests, tags) = names
+            .iter()
+            .map(|name| Reference::parse(name).unwrap().with_default_tag())
+            .partition(|name: &Reference| name.digest().is_some());
+        ImageSummary {
+            id: ImageId(digest(number)),
+            manifest: digest(number + 100),
+            tags,
+            digests,
+            created: None,
+            platform: Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None },
+            labels: BTreeMap::new(),
+            layers: Vec::new(),
+            size: 12_345_678,
+            content: 4_000_000,
+        }
+    }
 
     #[test]
-    fn patterns_stay_within_a_part_of_the_path() {
-        for (pattern, text, expected) in [
-            ("nginx", "nginx", true),
-            ("ngin?", "nginx", true),
-            ("n*:lat*", "nginx:latest", true),
-            ("*", "library/nginx", false),
-            ("*/*", "library/nginx", true),
-            ("nginx", "nginx:latest", false),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
+    fn a_row_a_tag_and_digests_where_they_are_asked_for() {
+        let digest = format!("sha256:{}", "aa".repeat(32));
+        let by_digest = format!("web@{digest}");
+        let shown = |names: &[&str], digests, all| -> Vec<String> {
+            let rows = super::names(&image(1, names), digests, all);
+            rows.iter().map(|(repository, tag, digest)| format!("{repository} {tag} {digest}")).collect()
+        };
+        assert_eq!(shown(&["web:1", "web:2", &by_digest], false, false), ["web 1 <none>", "web 2 <none>"]);
+        let with = format!("web 1 {digest}");
+        assert_eq!(shown(&["web:1", "app:1", &by_digest], true, true), [with, "app 1 <none>".to_owned()]);
+        assert_eq!(shown(&[&by_digest], false, false), ["web <none> "]);
+        assert_eq!(shown(&[&by_digest], true, true), [format!("web <none> {digest}")]);
+        assert_eq!(shown(&[], true, true), ["<none> <none> <none>"]);
     }
 }

@@ -1,5 +1,6 @@
 //! Commands for images.
 
+pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod ls;
@@ -7,3 +8,4 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod save;
 pub(crate) mod tag;
+mod tree;

@@ -15,7 +15,7 @@ pub(crate) static VERB: Verb = Verb {
     about: "Remove one or more images",
     flags: &[&[
         Flag::switch("force", "Force removal of the image").short('f'),
-        Flag::no_switch("no-prune"),
+        Flag::switch("no-prune", "Do not delete untagged parents"),
         Flag::no_value("platform"),
     ]],
     arity: Arity::AtLeast(1),
@@ -25,6 +25,8 @@ pub(crate) static VERB: Verb = Verb {
 
 fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let force = m.switch("force")?;
+    // Images have no parents that could be deleted.
+    m.switch("no-prune")?;
     let engine = ui.engine()?;
     ui.each(&m.args, |ui, name| match engine.remove_image(name, force) {
         Ok(removals) => {

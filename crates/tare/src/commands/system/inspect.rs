@@ -2,6 +2,7 @@
 
 use crate::cli::Verb;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::flags::container::platform;
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{FORMAT, Flag};
 use crate::template::{self, Template};
@@ -9,7 +10,7 @@ use crate::ui::{Ui, note};
 use serde::Serialize;
 use std::io::Write;
 use tare_engine::Engine;
-use tare_spec::ErrorKind;
+use tare_spec::{ErrorKind, Platform};
 
 pub(crate) static VERB: Verb = Verb {
     name: "inspect",
@@ -58,11 +59,12 @@ pub(crate) fn inspect(m: &Matches, ui: &mut Ui, kind: Option<Kind>) -> Outcome {
                 .map_err(|error| Failure::new(format!("template parsing error: {error}")).with_code(BAD_TEMPLATE))?,
         ),
     };
+    let platform = if kind == Some(Kind::Image) { platform(m)? } else { None };
     let engine = ui.engine()?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &m.args {
-        match find(&engine, name, kind) {
+        match find(&engine, name, kind, platform.as_ref()) {
             Ok(object) => found.push(object),
             Err(failure) => failures.push(failure),
         }
@@ -72,7 +74,8 @@ pub(crate) fn inspect(m: &Matches, ui: &mut Ui, kind: Option<Kind>) -> Outcome {
         (None, Some(_)) => writeln!(ui.out, "{}", serde_json::to_string(&found).map_err(no_json)?)?,
         (Some(template), _) => {
             for object in &found {
-                let json = serde_json::to_value(object).map_err(no_json)?;
+                let mut json = serde_json::to_value(object).map_err(no_json)?;
+                complete(&mut json);
                 let text = template
                     .render(&template::value(&json))
                     .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
@@ -94,7 +97,7 @@ enum Object {
 }
 
 /// Containers come before images of the same name, as for Docker.
-fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Object, Failure> {
+fn find(engine: &Engine, name: &str, kind: Option<Kind>, platform: Option<&Platform>) -> Result<Object, Failure> {
     if kind != Some(Kind::Image) {
         match engine.inspect(name) {
             Ok(details) => return Ok(Object::Container(Box::new((&details).into()))),
@@ -102,13 +105,28 @@ fn find(engine: &Engine, name: &str, kind: Option<Kind>) -> Result<Object, Failu
             Err(error) => return Err(error.into()),
         }
     }
-    match engine.image(name) {
+    match engine.inspect_image(name, platform) {
         Ok(image) => Ok(Object::Image(Box::new((&image).into()))),
         // A name that no image can have names no other object either.
         Err(error) if kind.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidParameter) => {
             Err(Failure::new(format!("No such object: {name}")))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Fields that Docker's JSON leaves out where they say nothing; in templates they are there, as text or as nothing.
+const OPTIONAL: &[(&str, &[&str], &[&str])] = &[
+    ("", &["Created", "OsVersion", "Variant"], &[]),
+    ("/Config", &["StopSignal"], &["ArgsEscaped", "ExposedPorts", "Healthcheck", "Shell", "StopTimeout"]),
+    ("/State", &[], &["Health"]),
+];
+
+fn complete(object: &mut serde_json::Value) {
+    for (part, texts, values) in OPTIONAL {
+        let Some(part) = object.pointer_mut(part).and_then(serde_json::Value::as_object_mut) else { continue };
+        texts.iter().for_each(|field| drop(part.entry(*field).or_insert("".into())));
+        values.iter().for_each(|field| drop(part.entry(*field).or_insert(serde_json::Value::Null)));
     }
 }
 
@@ -127,6 +145,15 @@ fn indented<T: Serialize>(objects: &[T]) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn templates_know_fields_that_say_nothing() {
+        let mut image = serde_json::json!({"Id": "a", "Variant": "v7", "Config": {"Cmd": null}});
+        complete(&mut image);
+        assert_eq!((&image["Variant"], &image["OsVersion"]), (&"v7".into(), &"".into()));
+        let config = image["Config"].as_object().unwrap();
+        assert!(config.contains_key("Healthcheck") && !image.as_object().unwrap().contains_key("State"));
+    }
 
     #[test]
     fn no_object_is_an_empty_list() {
