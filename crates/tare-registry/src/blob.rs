@@ -1,10 +1,13 @@
 //! A blob as a stream that survives broken connections.
 
-use crate::client::{Client, Object};
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::endpoint::{Endpoint, Object};
 use crate::error::{Error, TransportError};
-use crate::transport::Answer;
+use crate::transport::is_passing;
 use crate::url::Url;
 use std::io::{self, Read};
+use std::sync::Arc;
 use tare_spec::image::Descriptor;
 use tare_spec::{Digest, Reference};
 use ureq::http::header;
@@ -17,38 +20,69 @@ pub(crate) struct BlobReader {
     reference: Reference,
     digest: Digest,
     size: u64,
-    /// How many bytes were given away.
+    /// How many bytes were given away, or were not wanted.
     offset: u64,
-    body: Option<(Url, Box<dyn Read + Send>)>,
+    body: Option<Stream>,
     failures: u32,
     failed_at: u64,
 }
 
+struct Stream {
+    url: Url,
+    endpoint: Arc<Endpoint>,
+    reader: Box<dyn Read + Send>,
+}
+
 impl BlobReader {
-    pub(crate) fn new(client: Client, reference: Reference, descriptor: &Descriptor) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        reference: Reference,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Self, Error> {
         let (digest, size) = (descriptor.digest.clone(), descriptor.size);
-        Self { client, reference, digest, size, offset: 0, body: None, failures: 0, failed_at: 0 }
+        if offset > size {
+            return Err(Error::BlobSize { digest, expected: size, actual: offset });
+        }
+        Ok(Self { client, reference, digest, size, offset, body: None, failures: 0, failed_at: offset })
     }
 
     /// Asks for the blob from where we are.
     pub(crate) fn open(&mut self) -> Result<(), Error> {
+        // No range begins at the end (RFC 9110, section 14.1.2).
+        if self.offset == self.size && self.offset > 0 {
+            return Ok(());
+        }
         let range = format!("bytes={}-", self.offset);
         let headers = [("range", range.as_str())];
         let headers = if self.offset == 0 { &headers[..0] } else { &headers[..] };
-        let object = Object::Blob(&self.digest);
-        let answer = self.client.shared.fetch(&self.reference, object, self.digest.as_str(), headers)?;
+        loop {
+            let path = format!("blobs/{}", self.digest);
+            let fetched = self.client.shared.fetch(&self.reference, Object::Blob(&self.digest), &path, headers)?;
+            let endpoint = fetched.endpoint;
+            match self.start(fetched.answer, Arc::clone(&endpoint)) {
+                // A mirror with a wrong idea of this blob: the next one may know better.
+                Err(_) if endpoint.is_mirror() => endpoint.give_up(),
+                result => return result,
+            }
+        }
+    }
+
+    fn start(&mut self, answer: Answer, endpoint: Arc<Endpoint>) -> Result<(), Error> {
         let url = answer.url.clone();
         let start = self.start_of(&answer)?;
-        if let Some(actual) = answer.content_length().map(|length| start + length).filter(|end| *end != self.size) {
+        if let Some(actual) = answer.content_length().map(|length| start.saturating_add(length))
+            && actual != self.size
+        {
             return Err(self.wrong_size(actual));
         }
-        let mut body: Box<dyn Read + Send> = Box::new(answer.into_reader());
+        let mut reader: Box<dyn Read + Send> = Box::new(answer.into_reader());
         if start < self.offset {
             // The server does not know ranges: what we have already is read past.
-            let passed = io::copy(&mut (&mut body).take(self.offset - start), &mut io::sink());
+            let passed = io::copy(&mut (&mut reader).take(self.offset - start), &mut io::sink());
             passed.map_err(|error| self.transport_error(error, &url))?;
         }
-        self.body = Some((url, body));
+        self.body = Some(Stream { url, endpoint, reader });
         Ok(())
     }
 
@@ -75,19 +109,60 @@ impl BlobReader {
     }
 
     /// Whether to try again after this failure; waits if so.
-    fn may_retry(&mut self, error: &Error) -> bool {
+    fn may_retry(&mut self, error: &Error, endpoint: Option<&Endpoint>) -> bool {
         if self.offset - self.failed_at >= FORGIVEN_AFTER {
             self.failures = 0;
         }
         self.failed_at = self.offset;
         self.failures += 1;
         let retry = self.client.shared.transport.retry;
-        let passing = matches!(error, Error::Transport { source, .. } if source.is_transient());
-        let again = passing && self.failures < retry.attempts;
+        let again = matches!(error, Error::Transport { .. }) && is_transient(error) && self.failures < retry.attempts;
         if again {
             retry.wait(self.failures);
+            return true;
         }
-        again
+        // What a mirror began, the next one or the registry can end.
+        let mirror = endpoint.filter(|endpoint| endpoint.is_mirror());
+        mirror.inspect(|mirror| mirror.give_up());
+        self.failures = 0;
+        mirror.is_some()
+    }
+
+    /// The next bytes, or why there are none.
+    fn step(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let Some(stream) = &mut self.body else {
+            self.open()?;
+            return if self.body.is_some() { self.step(buffer) } else { Ok(0) };
+        };
+        let count = loop {
+            match stream.reader.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let url = stream.url.clone();
+                    return Err(self.transport_error(error, &url));
+                }
+                Ok(count) => break count,
+            }
+        };
+        if count == 0 && self.offset < self.size {
+            let source = TransportError::UnexpectedEnd { address: stream.url.address() };
+            return Err(Error::Transport { method: "Get", url: stream.url.shown(), source });
+        }
+        let end = self.offset + count as u64;
+        if end > self.size {
+            return Err(self.wrong_size(end));
+        }
+        self.offset = end;
+        Ok(count)
+    }
+}
+
+/// Whether the same request may well succeed in a moment.
+pub(crate) fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Transport { source, .. } => source.is_transient(),
+        Error::Status { status, .. } => is_passing(*status),
+        _ => false,
     }
 }
 
@@ -97,35 +172,18 @@ impl Read for BlobReader {
             return Ok(0);
         }
         loop {
-            let failure = match &mut self.body {
-                None => match self.open() {
-                    Ok(()) => continue,
-                    Err(error) => error,
-                },
-                Some((url, body)) => match body.read(buffer) {
-                    Ok(0) if self.offset == self.size => return Ok(0),
-                    Ok(0) => {
-                        let source = TransportError::UnexpectedEnd { address: url.address() };
-                        Error::Transport { method: "Get", url: url.shown(), source }
-                    }
-                    Ok(count) => {
-                        let end = self.offset + count as u64;
-                        if end > self.size {
-                            return Err(io::Error::new(io::ErrorKind::InvalidData, self.wrong_size(end)));
-                        }
-                        self.offset = end;
-                        return Ok(count);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => {
-                        let url = url.clone();
-                        self.transport_error(error, &url)
-                    }
-                },
+            let failure = match self.step(buffer) {
+                Ok(count) => return Ok(count),
+                Err(failure) => failure,
             };
-            self.body = None;
-            if !self.may_retry(&failure) {
-                return Err(io::Error::other(failure));
+            let endpoint = self.body.take().map(|stream| stream.endpoint);
+            if !self.may_retry(&failure, endpoint.as_deref()) {
+                let kind = if matches!(failure, Error::BlobSize { .. }) {
+                    io::ErrorKind::InvalidData
+                } else {
+                    io::ErrorKind::Other
+                };
+                return Err(io::Error::new(kind, failure));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What can go wrong between us and a registry.
 
+use crate::rate_limit::RateLimit;
 use std::{fmt, io, path::PathBuf, time::Duration};
 use tare_spec::{Digest, ErrorKind};
 
@@ -21,6 +22,15 @@ pub enum Error {
     /// The repository does not exist, or not for us: registries do not tell the two apart.
     #[error("pull access denied for {name}, repository does not exist or may require 'tare login'")]
     AccessDenied {
+        /// The repository, in its short form.
+        name: String,
+        /// The registry's words.
+        #[source]
+        source: RegistryMessage,
+    },
+    /// We may not write there: registries do not say why.
+    #[error("push access denied for {name}, repository does not exist or may require 'tare login'")]
+    PushDenied {
         /// The repository, in its short form.
         name: String,
         /// The registry's words.
@@ -84,8 +94,8 @@ pub enum Error {
         method: &'static str,
         /// What was asked.
         url: String,
-        /// When the registry wants to be asked again.
-        retry_after: Option<Duration>,
+        /// What the registry says of its limit.
+        limit: Box<RateLimit>,
         /// The registry's words.
         #[source]
         source: RegistryMessage,
@@ -143,6 +153,23 @@ pub enum Error {
         /// Bytes at the registry, or received when it became too much.
         actual: u64,
     },
+    /// What should be uploaded could not be read.
+    #[error("cannot read what is to be uploaded to \"{url}\"")]
+    Source {
+        /// Where it should go.
+        url: String,
+        /// Why it could not be read.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry does not have this function.
+    #[error("registry {registry} does not support {what}")]
+    Unsupported {
+        /// The registry.
+        registry: String,
+        /// The function.
+        what: &'static str,
+    },
     /// The registry sends us to a place where secrets would travel in clear text.
     #[error("registry {registry} refers to {url}, which is not encrypted")]
     InsecureRedirection {
@@ -189,15 +216,32 @@ pub enum Error {
         /// The entry.
         registry: String,
     },
-    /// Credentials that only a helper program knows.
-    #[error("{}: the credentials of {registry} are kept by docker-credential-{helper}: credential helpers are not supported", path.display())]
-    CredentialHelper {
+    /// A configuration file says something impossible.
+    #[error("{}: {problem}", path.display())]
+    ConfigInvalid {
         /// The file.
         path: PathBuf,
-        /// The registry.
-        registry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Docker's configuration file cannot be written.
+    #[error("cannot write {}", path.display())]
+    ConfigWrite {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A program that keeps credentials failed.
+    #[error("credential helper docker-credential-{helper} {action}: {problem}")]
+    CredentialHelper {
         /// The helper's name, without `docker-credential-`.
         helper: String,
+        /// What it should do: `get`, `store`, `erase` or `list`.
+        action: &'static str,
+        /// What went wrong: what the program said, without secrets.
+        problem: String,
     },
 }
 
@@ -207,6 +251,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::AccessDenied { .. }
+            | Self::PushDenied { .. }
             | Self::ManifestUnknown { .. }
             | Self::RepositoryUnknown { .. }
             | Self::BlobUnknown { .. } => ErrorKind::NotFound,
@@ -217,12 +262,17 @@ impl Error {
             | Self::BlobSize { .. }
             | Self::InvalidRegistry { .. }
             | Self::ConfigParse { .. }
+            | Self::ConfigInvalid { .. }
             | Self::ConfigAuth { .. } => ErrorKind::InvalidParameter,
-            Self::CredentialHelper { .. } => ErrorKind::NotImplemented,
+            Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Transport { .. } | Self::TooManyRequests { .. } | Self::Status { .. } | Self::Protocol { .. } => {
                 ErrorKind::Unavailable
             }
-            Self::Certificates { .. } | Self::ConfigRead { .. } => ErrorKind::Internal,
+            Self::Certificates { .. }
+            | Self::ConfigRead { .. }
+            | Self::ConfigWrite { .. }
+            | Self::CredentialHelper { .. }
+            | Self::Source { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -259,6 +309,14 @@ pub enum TransportError {
     /// Connected, and then nothing.
     #[error("{address}: no data for {} s", waited.as_secs())]
     Stalled {
+        /// Host and port.
+        address: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// Bytes came, but too slowly.
+    #[error("{address}: not complete after {} s", waited.as_secs())]
+    TooSlow {
         /// Host and port.
         address: String,
         /// How long we waited.
@@ -305,6 +363,7 @@ impl TransportError {
                 io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
             ),
             Self::Dial { .. }
+            | Self::TooSlow { .. }
             | Self::DialTimeout { .. }
             | Self::Lookup { .. }
             | Self::Tls { .. }

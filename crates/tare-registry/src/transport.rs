@@ -1,21 +1,19 @@
-//! Requests over HTTP: trust, timeouts, retries and redirects.
+//! Requests over HTTP: timeouts, retries and redirects.
 
-use crate::error::{Error, RegistryMessage, TransportError};
-use crate::resolve::{LookupError, SystemResolver};
-use crate::url::Url;
-use serde::Deserialize;
+use crate::agents::{Agents, Trust};
+use crate::answer::Answer;
+use crate::error::{Error, TransportError};
+use crate::registries::Insecure;
+use crate::resolve::LookupError;
+use crate::url::{Url, encode};
 use std::io::{self, Read};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
 use std::time::Duration;
-use ureq::http::{HeaderMap, Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsConfigBuilder};
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Timeout};
+use ureq::http::{Method, Request as HttpRequest, Response, header};
+use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 
 /// How many redirects in a row are followed. Registries need one.
 const REDIRECT_LIMIT: usize = 5;
-/// Longest error document in bytes.
-const ERROR_LIMIT: u64 = 64 << 10;
 /// Longest wait that a registry may ask of us; beyond that, the failure is reported.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -26,11 +24,16 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until the next bytes come. Default: 60 s. There is no limit for a whole blob: it may be large.
     pub read: Duration,
+    /// Until a manifest, a token or a list is complete. Default: 120 s.
+    pub document: Duration,
+    /// Until a registry has checked and stored an uploaded blob or manifest. Default: 300 s.
+    pub commit: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), read: Duration::from_secs(60) }
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(10), read: seconds(60), document: seconds(120), commit: seconds(300) }
     }
 }
 
@@ -39,7 +42,7 @@ impl Default for Timeouts {
 pub struct Retry {
     /// How often a request is sent, at least 1. Default: 4.
     pub attempts: u32,
-    /// The wait before the second attempt; it doubles each time. Default: 500 ms.
+    /// The wait before the second attempt; it doubles each time, give or take a quarter. Default: 500 ms.
     pub delay: Duration,
 }
 
@@ -52,120 +55,249 @@ impl Default for Retry {
 impl Retry {
     /// Waits before attempt number `attempt`, counted from 1 for the second one.
     pub(crate) fn wait(&self, attempt: u32) {
-        std::thread::sleep(self.delay * 2_u32.saturating_pow(attempt.saturating_sub(1)).min(64));
+        let delay = self.delay * 2_u32.saturating_pow(attempt.saturating_sub(1)).min(64);
+        // Clients that failed together should not come back together.
+        let mut random = [0; 1];
+        let known = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::INSECURE).is_ok();
+        let quarters = if known { u32::from(random[0]) } else { 128 };
+        std::thread::sleep(delay * 3 / 4 + delay * quarters / 512);
     }
 }
 
-/// An answer and where it came from after redirects.
-pub(crate) struct Answer {
+/// What is sent along.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    /// So many bytes of what this opens.
+    Stream(&'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>, u64),
+}
+
+/// One request, apart from where it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
     pub(crate) method: &'static str,
-    pub(crate) url: Url,
-    response: Response<Body>,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) payload: Payload<'a>,
+    /// How often it is sent; `None`: as the client's options say.
+    pub(crate) attempts: Option<u32>,
+    /// Whether the answer takes the time of a commit.
+    pub(crate) commits: bool,
+}
+
+impl<'a> Request<'a> {
+    /// A request without headers and body; its method as Docker writes it in messages: `Get`.
+    pub(crate) fn new(method: &'static str) -> Self {
+        Self { method, headers: &[], payload: Payload::Nothing, attempts: None, commits: false }
+    }
+
+    pub(crate) fn headers(self, headers: &'a [(&'a str, &'a str)]) -> Self {
+        Self { headers, ..self }
+    }
+
+    pub(crate) fn payload(self, payload: Payload<'a>) -> Self {
+        Self { payload, ..self }
+    }
+
+    pub(crate) fn once(self) -> Self {
+        Self { attempts: Some(1), ..self }
+    }
+
+    pub(crate) fn commits(self) -> Self {
+        Self { commits: true, ..self }
+    }
+
+    fn http_method(&self) -> Method {
+        Method::from_bytes(self.method.to_ascii_uppercase().as_bytes()).expect("ours are words")
+    }
+
+    /// Sends it, with an error that tells the source's failures from those of the connection.
+    fn send(&self, to: &Destination<'_>) -> Sent {
+        match self.payload {
+            Payload::Nothing if !matches!(self.method, "Post" | "Put" | "Patch") => {
+                self.send_body(to, SendBody::none(), None)
+            }
+            // Servers want to hear that there is nothing (RFC 9110, section 8.6).
+            Payload::Nothing => self.send_body(to, (&mut &b""[..]).as_body(), None),
+            Payload::Bytes(mut bytes) => self.send_body(to, bytes.as_body(), None),
+            Payload::Stream(open, size) => {
+                let mut source = Source { reader: open().map_err(Failed::Source)?, left: size, failure: None };
+                let sent = self.send_body(to, SendBody::from_reader(&mut source), Some(size));
+                match source.failure {
+                    Some(failure) => Err(Failed::Source(failure)),
+                    None => sent,
+                }
+            }
+        }
+    }
+
+    fn send_body(&self, to: &Destination<'_>, body: SendBody<'_>, length: Option<u64>) -> Sent {
+        let mut request = HttpRequest::builder().method(self.http_method()).uri(to.url.uri());
+        for (name, value) in self.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(value) = to.authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if let Some(length) = length {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
+        let mut request = request.body(body).map_err(|error| Failed::Way(error.into()))?;
+        if self.commits {
+            request = to.agent.configure_request(request).timeout_recv_response(Some(to.commit)).build();
+        }
+        to.agent.run(request).map_err(Failed::Way)
+    }
+}
+
+/// Where a request goes, and how.
+struct Destination<'a> {
+    agent: &'a Agent,
+    url: &'a Url,
+    authorization: Option<&'a str>,
+    /// How long a commit may take.
+    commit: Duration,
+}
+
+type Sent = Result<Response<Body>, Failed>;
+
+/// Why a request was not answered.
+enum Failed {
+    /// What was to be sent could not be read.
+    Source(io::Error),
+    Way(ureq::Error),
+}
+
+/// A body that remembers how it failed, and that has exactly the promised length.
+struct Source<'a> {
+    reader: Box<dyn Read + 'a>,
+    left: u64,
+    failure: Option<io::Error>,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if limit == 0 {
+            return Ok(0);
+        }
+        let result = match self.reader.read(&mut buffer[..limit]) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} bytes are missing", self.left))),
+            result => result,
+        };
+        match result {
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(buffer),
+            Err(error) => {
+                let kind = error.kind();
+                self.failure = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
 }
 
 pub(crate) struct Transport {
-    user_agent: String,
-    insecure: Vec<String>,
-    timeouts: Timeouts,
+    insecure: Insecure,
+    pub(crate) timeouts: Timeouts,
     pub(crate) retry: Retry,
-    verified: OnceLock<Agent>,
-    unverified: OnceLock<Agent>,
-    local: OnceLock<Agent>,
-    resolver: SystemResolver,
+    agents: Agents,
+}
+
+/// What a [`Transport`] is made of.
+pub(crate) struct TransportOptions {
+    pub(crate) user_agent: String,
+    pub(crate) insecure: Insecure,
+    pub(crate) certificates: PathBuf,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Retry,
 }
 
 impl Transport {
-    pub(crate) fn new(user_agent: String, insecure: Vec<String>, timeouts: Timeouts, retry: Retry) -> Self {
-        let (verified, unverified, local) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let resolver = SystemResolver::default();
-        Self { user_agent, insecure, timeouts, retry, verified, unverified, local, resolver }
+    pub(crate) fn new(options: TransportOptions) -> Self {
+        let TransportOptions { user_agent, insecure, certificates, timeouts, retry } = options;
+        Self { insecure, timeouts, retry, agents: Agents::new(user_agent, timeouts, certificates) }
     }
 
     /// Whether plain HTTP and unknown certificates will do: on this machine, and where the user said so.
     pub(crate) fn is_insecure(&self, url: &Url) -> bool {
-        let (host, with_port) = (url.host(), url.address());
-        url.is_loopback()
-            || self
-                .insecure
-                .iter()
-                .any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(&with_port))
+        url.is_loopback() || self.insecure.contains(url.host(), url.port())
     }
 
-    /// Gets a URL, following redirects; `authorization` goes to its origin only.
-    pub(crate) fn get(
-        &self,
-        url: &Url,
-        headers: &[(&str, &str)],
-        authorization: Option<&str>,
-    ) -> Result<Answer, Error> {
-        self.get_with(self.retry.attempts, url, headers, authorization)
+    fn trust(&self, url: &Url) -> Trust {
+        match (url.is_loopback(), self.is_insecure(url)) {
+            (true, _) => Trust::Local,
+            (false, true) => Trust::Unverified,
+            (false, false) => Trust::Verified,
+        }
     }
 
-    /// [`Self::get`] with another number of attempts.
-    pub(crate) fn get_with(
-        &self,
-        attempts: u32,
-        url: &Url,
-        headers: &[(&str, &str)],
-        authorization: Option<&str>,
-    ) -> Result<Answer, Error> {
+    /// Sends a request, following redirects that keep its method; `authorization` goes to the URL's origin only.
+    pub(crate) fn send(&self, url: &Url, request: &Request<'_>, authorization: Option<&str>) -> Result<Answer, Error> {
+        let reads = matches!(request.method, "Get" | "Head");
         let mut at = url.clone();
         for _ in 0..=REDIRECT_LIMIT {
             let authorization = authorization.filter(|_| at.origin() == url.origin());
-            let answer = self.attempt("Get", attempts, &at, |agent| {
-                let mut request = agent.get(at.uri());
-                for (name, value) in headers {
-                    request = request.header(*name, *value);
-                }
-                if let Some(value) = authorization {
-                    request = request.header(header::AUTHORIZATION, value);
-                }
-                request.call()
-            })?;
-            if !matches!(answer.status(), 301 | 302 | 303 | 307 | 308) {
+            let answer = self.attempt(&at, request, authorization)?;
+            let follow = match answer.status() {
+                301..=303 => reads,
+                307 | 308 => true,
+                _ => false,
+            };
+            if !follow {
                 return Ok(answer);
             }
-            let next = answer.header(header::LOCATION).and_then(|location| at.join(location));
-            let Some(next) = next else { return Err(answer.protocol("redirect without a usable Location")) };
-            if at.is_secure() && !next.is_secure() && !self.is_insecure(url) {
-                return Err(Error::InsecureRedirection { registry: url.address(), url: next.shown() });
-            }
+            let Some(next) = answer.location() else {
+                return Err(answer.protocol("redirect without a usable Location"));
+            };
+            self.check_downgrade(url, &at, &next)?;
             at = next;
         }
         Err(Error::Protocol {
-            method: "Get",
+            method: request.method,
             url: url.shown(),
             problem: format!("stopped after {REDIRECT_LIMIT} redirects"),
         })
     }
 
-    /// Posts a form. Redirects are not followed: the form holds a secret.
-    pub(crate) fn post_form(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Error> {
-        self.attempt("Post", self.retry.attempts, url, |agent| agent.post(url.uri()).send_form(form.iter().copied()))
+    /// Refuses to leave TLS on the way from `url` over `at` to `next`.
+    pub(crate) fn check_downgrade(&self, url: &Url, at: &Url, next: &Url) -> Result<(), Error> {
+        if at.is_secure() && !next.is_secure() && !self.is_insecure(url) {
+            return Err(Error::InsecureRedirection { registry: url.address(), url: next.shown() });
+        }
+        Ok(())
     }
 
-    fn attempt(
-        &self,
-        method: &'static str,
-        attempts: u32,
-        url: &Url,
-        send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Answer, Error> {
-        let agent = self.agent(url)?;
+    /// Posts a form. Redirects are not followed: the form holds a secret.
+    pub(crate) fn post_form(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Error> {
+        let pairs = form.iter().map(|(name, value)| format!("{name}={}", encode(value)));
+        let body = pairs.collect::<Vec<_>>().join("&");
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        self.attempt(url, &Request::new("Post").headers(&headers).payload(Payload::Bytes(body.as_bytes())), None)
+    }
+
+    fn attempt(&self, url: &Url, request: &Request<'_>, authorization: Option<&str>) -> Result<Answer, Error> {
+        let agent = self.agents.get(url, self.trust(url))?;
+        let to = Destination { agent: &agent, url, authorization, commit: self.timeouts.commit };
+        let method = request.method;
+        let attempts = request.attempts.unwrap_or(self.retry.attempts);
         let mut failed = 0;
         loop {
             let last = failed + 1 >= attempts;
-            match send(agent) {
+            match request.send(&to) {
                 Ok(response) => {
                     let answer = Answer { method, url: url.clone(), response };
-                    let passing = matches!(answer.status(), 429 | 500 | 502 | 503 | 504);
                     let asked_wait = answer.retry_after();
-                    if !passing || last || asked_wait.is_some_and(|wait| wait > RETRY_AFTER_LIMIT) {
+                    if !is_passing(answer.status()) || last || asked_wait.is_some_and(|wait| wait > RETRY_AFTER_LIMIT) {
                         return Ok(answer);
                     }
                     std::thread::sleep(asked_wait.unwrap_or_default());
                 }
-                Err(error) => {
+                Err(Failed::Source(source)) => return Err(Error::Source { url: url.shown(), source }),
+                Err(Failed::Way(error)) => {
                     let source = self.cause(error, url);
                     if last || !source.is_transient() {
                         return Err(Error::Transport { method, url: url.shown(), source });
@@ -201,164 +333,42 @@ impl Transport {
             other => TransportError::Http { address, problem: other.to_string() },
         }
     }
+}
 
-    fn agent(&self, url: &Url) -> Result<&Agent, Error> {
-        if url.is_loopback() {
-            return Ok(self.local.get_or_init(|| self.build(unverified(), false)));
-        }
-        if self.is_insecure(url) {
-            return Ok(self.unverified.get_or_init(|| self.build(unverified(), true)));
-        }
-        if let Some(agent) = self.verified.get() {
-            return Ok(agent);
-        }
-        // Loaded only when needed: it takes milliseconds, and registries of this machine need none.
-        let roots = trusted_certificates()?;
-        Ok(self.verified.get_or_init(|| self.build(verified(roots), true)))
-    }
-
-    fn build(&self, tls: TlsConfig, proxy: bool) -> Agent {
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(&self.user_agent)
-            .tls_config(tls)
-            .timeout_connect(Some(self.timeouts.connect))
-            .timeout_recv_response(Some(self.timeouts.read))
-            .timeout_per_read(Some(self.timeouts.read))
-            .timeout_per_write(Some(self.timeouts.read));
-        if !proxy {
-            config = config.proxy(None);
-        }
-        Agent::with_parts(config.build(), DefaultConnector::new(), self.resolver.clone())
-    }
+/// Whether a status may be another one in a moment.
+pub(crate) fn is_passing(status: u16) -> bool {
+    matches!(status, 429 | 500 | 502 | 503 | 504)
 }
 
 fn dial(address: String, reason: &str) -> TransportError {
     TransportError::Dial { address, reason: reason.to_owned() }
 }
 
-fn tls() -> TlsConfigBuilder {
-    TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-}
-
-fn verified(roots: RootCerts) -> TlsConfig {
-    tls().root_certs(roots).build()
-}
-
-fn unverified() -> TlsConfig {
-    tls().disable_verification(true).build()
-}
-
-fn trusted_certificates() -> Result<RootCerts, Error> {
-    let loaded = rustls_native_certs::load_native_certs();
-    if loaded.certs.is_empty() {
-        let problems: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-        let problems = if problems.is_empty() { "none found".to_owned() } else { problems.join(", ") };
-        return Err(Error::Certificates { problems });
-    }
-    Ok(RootCerts::from(loaded.certs.iter().map(|der| Certificate::from_der(der).to_owned())))
-}
-
-impl Answer {
-    pub(crate) fn status(&self) -> u16 {
-        self.response.status().as_u16()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// A header that is text.
-    pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
-        self.response.headers().get(name)?.to_str().ok()
-    }
-
-    /// The length of the body in bytes, if the server said it.
-    pub(crate) fn content_length(&self) -> Option<u64> {
-        self.header(header::CONTENT_LENGTH)?.parse().ok()
-    }
-
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        self.header(header::RETRY_AFTER)?.parse().ok().map(Duration::from_secs)
-    }
-
-    pub(crate) fn into_reader(self) -> impl Read + Send + 'static {
-        self.response.into_body().into_reader()
-    }
-
-    /// The whole body, which should be a `what` of at most `limit` bytes.
-    pub(crate) fn read(self, what: &'static str, limit: u64, transport: &Transport) -> Result<Vec<u8>, Error> {
-        let (method, url) = (self.method, self.url.clone());
-        let too_large = || Error::TooLarge { method, url: url.shown(), what, limit };
-        if self.content_length().is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        let mut bytes = Vec::new();
-        self.into_reader().take(limit + 1).read_to_end(&mut bytes).map_err(|error| {
-            let source = transport.cause(ureq::Error::from(error), &url);
-            Error::Transport { method, url: url.shown(), source }
-        })?;
-        if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
-    }
-
-    /// What the server says about a failure. Whatever prevents reading it is less interesting than the failure.
-    pub(crate) fn message(self) -> Option<RegistryMessage> {
-        let mut bytes = Vec::new();
-        let _ = self.into_reader().take(ERROR_LIMIT).read_to_end(&mut bytes);
-        let document: ErrorDocument = serde_json::from_slice(&bytes).ok()?;
-        let message = match document.errors.into_iter().next() {
-            Some(first) => RegistryMessage::new(&first.code, &first.message),
-            None if !document.details.is_empty() => RegistryMessage::new("", &document.details),
-            None => RegistryMessage::new(&document.error, &document.error_description),
-        };
-        (!message.code.is_empty() || !message.message.is_empty()).then_some(message)
-    }
-
-    pub(crate) fn protocol(&self, problem: impl Into<String>) -> Error {
-        Error::Protocol { method: self.method, url: self.url.shown(), problem: problem.into() }
-    }
-
-    /// The error for a status that means nothing special here.
-    pub(crate) fn unexpected(self) -> Error {
-        let (method, url, status) = (self.method, self.url.shown(), self.status());
-        if status == 429 {
-            let retry_after = self.retry_after();
-            let source = self.message().unwrap_or_else(|| RegistryMessage::new("TOOMANYREQUESTS", "too many requests"));
-            return Error::TooManyRequests { method, url, retry_after, source };
-        }
-        Error::Status { method, url, status, source: self.message() }
-    }
-}
-
-/// Errors as registries send them (distribution specification, "Error codes"), and as token servers do
-/// (`details`; RFC 6749, section 5.2).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorDocument {
-    errors: Vec<ErrorEntry>,
-    details: String,
-    error: String,
-    error_description: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorEntry {
-    code: String,
-    message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Registries;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use std::io::Write;
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
+    use ureq::tls::Certificate;
 
     const CA: &[u8] = include_bytes!("../tests/certificates/ca.der");
     const CERTIFICATE: &[u8] = include_bytes!("../tests/certificates/reg.test.der");
     const KEY: &[u8] = include_bytes!("../tests/certificates/reg.test.key.der");
+
+    impl Transport {
+        pub(crate) fn for_tests(insecure: &[&str], certificates: &std::path::Path) -> Self {
+            Self::new(TransportOptions {
+                user_agent: "test".to_owned(),
+                insecure: Registries::default().with_insecure(insecure).unwrap().insecure,
+                certificates: certificates.to_owned(),
+                timeouts: Timeouts::default(),
+                retry: Retry::default(),
+            })
+        }
+    }
 
     /// Gives this answer to each of so many TLS connections, as the host `reg.test`.
     fn tls_server(connections: usize, answer: &'static str) -> SocketAddr {
@@ -392,15 +402,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hosts = folder.path().join("hosts");
         std::fs::write(&hosts, "127.0.0.1 reg.test other.test\n").unwrap();
-        let insecure = insecure.iter().map(|entry| (*entry).to_owned()).collect();
-        let mut transport = Transport::new("test".to_owned(), insecure, <_>::default(), <_>::default());
-        transport.resolver.hosts = hosts;
-        let roots = RootCerts::from(trusted.iter().map(|der| Certificate::from_der(der).to_owned()));
-        // Without the proxy that the environment may name.
-        transport.verified.set(transport.build(verified(roots), false)).unwrap();
-        transport.unverified.set(transport.build(unverified(), false)).unwrap();
+        let mut transport = Transport::for_tests(insecure, folder.path());
+        transport.agents.resolver.hosts = hosts;
+        transport.agents.proxy = false;
+        let roots = trusted.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        assert!(transport.agents.roots.set(roots).is_ok());
         let url = Url::parse(&format!("https://{host}:{port}/v2/")).unwrap();
-        transport.get(&url, &[], None).map(|answer| answer.status())
+        transport.send(&url, &Request::new("Get"), None).map(|answer| answer.status())
     }
 
     #[test]

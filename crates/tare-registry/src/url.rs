@@ -67,6 +67,23 @@ impl Url {
         self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
+    /// Whether the port is that of the scheme.
+    pub(crate) fn has_default_port(&self) -> bool {
+        self.port() == if self.is_secure() { 443 } else { 80 }
+    }
+
+    /// The same in TLS, if this is the same host as a URL that is: registries behind a proxy that ends TLS often take
+    /// themselves for plain ones.
+    pub(crate) fn secured_like(self, base: &Self) -> Self {
+        let same_host = self.host().eq_ignore_ascii_case(base.host()) && self.has_default_port();
+        if self.is_secure() || !base.is_secure() || !same_host {
+            return self;
+        }
+        let path = self.0.path_and_query().map_or("/", |path| path.as_str());
+        let authority = base.0.authority().expect("parse demands a host");
+        Self::parse(&format!("https://{authority}{path}")).unwrap_or(self)
+    }
+
     /// Host and port, as messages show it.
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", self.0.host().expect("parse demands a host"), self.port())

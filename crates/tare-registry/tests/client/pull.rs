@@ -1,87 +1,16 @@
-//! The client against registries that behave, misbehave and attack.
+//! Reading from registries that behave, misbehave and attack.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in the functions that its cases share")]
-
-mod server;
-
-use server::{Request, Response, Server};
-use sha2::{Digest as _, Sha256};
-use std::error::Error as _;
-use std::io::Read;
+use crate::fixture::{
+    BASIC, MANIFEST, anonymous, blob, blob_error, digest, error, manifest, options, reference, text, with_password,
+};
+use crate::server::{Request, Response, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tare_registry::{Basic, Client, ClientOptions, Credentials, Error, Retry, Timeouts, TransportError};
+use tare_registry::{Client, ClientOptions, Credential, Credentials, Error, Timeouts, TransportError};
 use tare_spec::image::media_type::OCI_MANIFEST;
 use tare_spec::image::{Descriptor, MANIFEST_LIMIT};
-use tare_spec::{Digest, ErrorKind, Reference};
-
-const MANIFEST: &str = r#"{"schemaVersion":2}"#;
-
-fn digest(bytes: &[u8]) -> Digest {
-    Digest::from_sha256(Sha256::digest(bytes).into())
-}
-
-fn manifest() -> Response {
-    Response::new(200, MANIFEST).header("content-type", OCI_MANIFEST)
-}
-
-fn error(status: u16, code: &str, message: &str) -> Response {
-    Response::new(status, format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#))
-}
-
-struct Password;
-
-impl Credentials for Password {
-    fn for_registry(&self, _registry: &str) -> Result<Option<Basic>, Error> {
-        Ok(Some(Basic { username: "user".to_owned(), password: "secret".to_owned() }))
-    }
-}
-
-/// `user:secret`
-const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
-
-fn options() -> ClientOptions {
-    ClientOptions { retry: Retry { attempts: 3, delay: Duration::from_millis(1) }, ..ClientOptions::default() }
-}
-
-fn anonymous() -> Client {
-    Client::new(options())
-}
-
-fn with_password() -> Client {
-    Client::new(ClientOptions { credentials: Box::new(Password), ..options() })
-}
-
-fn reference(server: &Server, rest: &str) -> Reference {
-    Reference::parse(&format!("{}/{rest}", server.address)).unwrap()
-}
-
-/// The error with all its causes, as a person reads it.
-fn text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-fn blob_error(client: &Client, reference: &Reference, descriptor: &Descriptor) -> Error {
-    let mut bytes = Vec::new();
-    match client.blob(reference, descriptor) {
-        Ok(mut blob) => *blob.read_to_end(&mut bytes).unwrap_err().into_inner().unwrap().downcast().unwrap(),
-        Err(error) => error,
-    }
-}
-
-fn blob(client: &Client, reference: &Reference, content: &[u8]) -> Vec<u8> {
-    let descriptor = Descriptor::new("x", digest(content), content.len() as u64);
-    let mut bytes = Vec::new();
-    client.blob(reference, &descriptor).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes
-}
+use tare_spec::{ErrorKind, Reference};
 
 #[test]
 fn an_anonymous_pull() {
@@ -191,7 +120,8 @@ fn a_silent_registry_is_given_up() {
     // Connections are made by the kernel, and nobody takes them.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let reference = Reference::parse(&format!("{}/web", listener.local_addr().unwrap())).unwrap();
-    let timeouts = Timeouts { connect: Duration::from_millis(50), read: Duration::from_millis(50) };
+    let timeouts =
+        Timeouts { connect: Duration::from_millis(50), read: Duration::from_millis(50), ..Timeouts::default() };
     let error = Client::new(ClientOptions { timeouts, ..options() }).manifest(&reference).unwrap_err();
     assert!(matches!(error, Error::Transport { source: TransportError::Stalled { .. }, .. }), "{error:?}");
 }
@@ -230,7 +160,7 @@ fn a_token_is_fetched_once_and_goes_to_the_registry_only() {
     assert_eq!(blob(&client, &reference, b"content"), b"content");
     let asked = auth.requests();
     assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].path, "/token?x=1&account=user&scope=repository:a/web:pull&service=the%20registry");
+    assert_eq!(asked[0].path, "/token?x=1&scope=repository:a/web:pull&service=the%20registry&account=user");
     assert_eq!(asked[0].header("authorization"), Some(BASIC));
     let shown: Vec<_> = server.requests().iter().map(|r| r.header("authorization").map(str::to_owned)).collect();
     assert_eq!(shown, [None, Some("Bearer good".to_owned()), Some("Bearer good".to_owned())]);
@@ -250,8 +180,8 @@ fn an_anonymous_token_needs_no_password() {
 fn an_identity_token_is_exchanged() {
     struct Identity;
     impl Credentials for Identity {
-        fn for_registry(&self, _registry: &str) -> Result<Option<Basic>, Error> {
-            Ok(Some(Basic { username: Basic::IDENTITY_TOKEN.to_owned(), password: "refresh&me".to_owned() }))
+        fn for_registry(&self, _registry: &str) -> Result<Option<Credential>, Error> {
+            Ok(Some(Credential::IdentityToken("refresh&me".to_owned())))
         }
     }
     let auth = Server::start(|_| Response::new(200, r#"{"access_token":"good"}"#));

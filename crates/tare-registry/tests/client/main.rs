@@ -1,0 +1,8 @@
+//! The client against scripted registries on loopback, and against Debian's.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in the functions that its cases share")]
+
+mod debian;
+mod fixture;
+mod pull;
+mod server;
