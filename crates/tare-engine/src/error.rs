@@ -63,6 +63,12 @@ pub enum Error {
         /// What was asked for.
         prefix: String,
     },
+    /// No image has the name that is to be pushed.
+    #[error("An image does not exist locally with the tag: {name}")]
+    NotLocal {
+        /// Its repository.
+        name: String,
+    },
     /// No image has this name or id.
     #[error("No such image: {name}")]
     NoSuchImage {
@@ -269,9 +275,10 @@ impl Error {
             | Self::Running { .. }
             | Self::ImageInUse { .. }
             | Self::PortTaken { .. } => ErrorKind::Conflict,
-            Self::NoSuchContainer { .. } | Self::NoSuchImage { .. } | Self::PlatformMismatch { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchContainer { .. }
+            | Self::NoSuchImage { .. }
+            | Self::NotLocal { .. }
+            | Self::PlatformMismatch { .. } => ErrorKind::NotFound,
             Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Monitor(failure) => failure.kind,
             Self::Reference(error) => error.kind(),
@@ -329,6 +336,7 @@ impl Error {
             | Self::NoSuchContainer { .. }
             | Self::AmbiguousId { .. }
             | Self::NoSuchImage { .. }
+            | Self::NotLocal { .. }
             | Self::Unkillable { .. }
             | Self::InvalidParameter { .. }
             | Self::Unsupported { .. }

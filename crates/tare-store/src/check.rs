@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use tare_spec::image::Descriptor;
+use tare_spec::image::{CONFIG_LIMIT, Descriptor, MANIFEST_LIMIT, Manifest};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
 
 /// Something that is not as it should be.
@@ -120,6 +120,23 @@ impl Store {
         Ok(manifest.layers.into_iter().zip(layers.iter().cloned()).collect())
     }
 
+    /// All manifests among the blobs, with their digests.
+    ///
+    /// # Errors
+    /// Of listing the blobs.
+    pub fn manifests(&self) -> Result<Vec<(Digest, Manifest)>> {
+        let digests = list_digests(&self.path("blobs"))?;
+        Ok(digests.into_iter().filter_map(|digest| Some((digest.clone(), self.manifest(&digest).ok()?))).collect())
+    }
+
+    /// Reads a manifest, an index or a configuration and verifies it.
+    ///
+    /// # Errors
+    /// [`Error::BlobMissing`], [`Error::Digest`].
+    pub fn open_document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.blob(digest, MANIFEST_LIMIT.max(CONFIG_LIMIT))
+    }
+
     /// Takes a damaged blob away, so that it can be fetched again.
     ///
     /// # Errors
@@ -134,13 +151,17 @@ impl Store {
         let config = self.image_config(&image.id)?;
         manifest.check_layers(&config).map_err(document)?;
         match &image.index {
-            Some(index) => self.blob(index, tare_spec::image::MANIFEST_LIMIT).map(drop),
+            Some(index) => self.blob(index, MANIFEST_LIMIT).map(drop),
             None => Ok(()),
         }
     }
 
     /// The records of a folder that can be read; the others are reported.
-    fn records<T: serde::de::DeserializeOwned>(&self, name: &str, damages: &mut Vec<Damage>) -> Result<Vec<T>> {
+    pub(crate) fn records<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        damages: &mut Vec<Damage>,
+    ) -> Result<Vec<T>> {
         let folder = self.path(name);
         let mut records = Vec::new();
         for entry in fs::read_dir(&folder).context("list", &folder)? {

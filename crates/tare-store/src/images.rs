@@ -13,7 +13,7 @@ use crate::temporary::{sync_parent, write_durably};
 use crate::{Store, record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -102,6 +102,29 @@ impl Facts {
         let Platform { architecture, os, variant } = &self.platform;
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
         labels + architecture.len() + os.len() + variant.as_ref().map_or(0, String::len) <= Self::LIMIT
+    }
+}
+
+/// What the store's own records tell of an image, without its documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOutline {
+    /// The digest of its configuration.
+    pub id: ImageId,
+    /// The manifest it was stored by.
+    pub manifest: Digest,
+    /// The index that led to the manifest, if one did.
+    pub index: Option<Digest>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<DiffId>,
+    /// Its names with digests.
+    pub repo_digests: Vec<Reference>,
+}
+
+impl ImageOutline {
+    /// The repositories it came from or went to.
+    #[must_use]
+    pub fn repositories(&self) -> BTreeSet<Reference> {
+        self.repo_digests.iter().map(Reference::without_version).collect()
     }
 }
 
@@ -346,6 +369,27 @@ impl Store {
         };
         let Names { references, repo_digests, tagged } = names;
         Ok(ImageSummary { id, manifest, references, repo_digests, layers, size, stored, tagged, facts })
+    }
+
+    /// All images whose records can be read, whatever their documents are like.
+    ///
+    /// # Errors
+    /// Of listing the records.
+    pub fn outlines(&self) -> Result<Vec<ImageOutline>> {
+        let references: Vec<StoredReference> = self.records("images/references", &mut Vec::new())?;
+        let images: Vec<StoredImage> = self.records("images/records", &mut Vec::new())?;
+        let digests_of = |id: &ImageId| {
+            let own = references.iter().filter(|stored| stored.image == *id && stored.reference.digest().is_some());
+            own.map(|stored| stored.reference.clone()).collect()
+        };
+        let outline = |StoredImage { id, manifest, index, layers, .. }: StoredImage| ImageOutline {
+            repo_digests: digests_of(&id),
+            id,
+            manifest,
+            index,
+            layers,
+        };
+        Ok(images.into_iter().map(outline).collect())
     }
 
     /// The image that a person means: see [`Store::resolve`].

@@ -28,7 +28,7 @@ pub use disk::occupied;
 pub use error::{Error, Result};
 pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;
-pub use images::{Facts, Found, ImageRecord, ImageSummary};
+pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary};
 pub use layer::{EntryError, Limits};
 pub use snapshot::{DirectorySnapshotter, LayerInfo, Mounted, Snapshotter};
 pub use store::{Backend, Lease, Store, StoreOptions};

@@ -1,17 +1,21 @@
 //! Images as the engine reports them, and what is done with them.
 
+mod check;
 mod history;
 mod list;
 mod load;
 mod pattern;
 mod pull;
+mod push;
 mod remove;
 mod save;
 
+pub use check::{Checked, Damage, Damaged, Repair};
 pub use history::HistoryStep;
 pub use list::{ImageDetails, ImageFilter, ImageSummary};
 pub use load::{ArchiveInput, LoadProgress, Loaded};
 pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
+pub use push::{PushEvent, PushProgress, PushRequest, Pushed};
 pub use remove::ImageRemoval;
 
 use crate::engine::Engine;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tare_registry::{Anonymous, Client, ClientOptions, Credentials, DockerConfig, ManifestResponse};
+use tare_registry::{Client, ClientOptions, ManifestResponse};
 use tare_spec::image::{Descriptor, ImageConfig, Index, Manifest};
 use tare_spec::{Digest, ImageId, Platform, Reference};
 use tare_store::{BlobSource, Store};
@@ -87,11 +87,7 @@ impl Engine {
         let reference = Reference::parse(&request.reference)?.with_default_tag();
         progress.event(PullEvent::Resolving(&reference));
         let store = self.store()?;
-        let credentials: Box<dyn Credentials> = match DockerConfig::of_user() {
-            Some(config) => Box::new(config),
-            None => Box::new(Anonymous),
-        };
-        let client = Client::new(ClientOptions { credentials, ..ClientOptions::default() });
+        let client = Client::new(ClientOptions::of_host()?);
         let lease = store.lease()?;
         let named = client.manifest(&reference)?;
         let wanted = request.platform.clone().unwrap_or_else(Platform::host);
@@ -208,22 +204,20 @@ fn pull_layers(
 }
 
 /// A layer in a registry.
-struct Remote<'a> {
-    client: &'a Client,
-    reference: &'a Reference,
-    layer: &'a Descriptor,
+pub(super) struct Remote<'a> {
+    pub(super) client: &'a Client,
+    pub(super) reference: &'a Reference,
+    pub(super) layer: &'a Descriptor,
 }
 
 impl BlobSource for Remote<'_> {
     fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        let mut blob = self.client.blob(self.reference, self.layer).map_err(io::Error::other)?;
-        io::copy(&mut (&mut blob).take(offset), &mut io::sink())?;
-        Ok(blob)
+        self.client.blob_from(self.reference, self.layer, offset).map_err(io::Error::other)
     }
 }
 
 /// What the registry said is told as such, though it came through the store.
-fn registry_error(error: tare_store::Error) -> Error {
+pub(super) fn registry_error(error: tare_store::Error) -> Error {
     match error {
         tare_store::Error::Read { digest, offset, size, source } => match source.downcast::<tare_registry::Error>() {
             Ok(error) => error.into(),

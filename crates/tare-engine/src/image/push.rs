@@ -1,0 +1,277 @@
+//! Pushing images to registries.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tare_registry::{Client, ClientOptions};
+use tare_spec::image::{
+    CONFIG_LIMIT, Compression, Descriptor, MANIFEST_LIMIT, Manifest, layer_compression, media_type,
+};
+use tare_spec::{DiffId, Digest, Reference};
+use tare_store::{ImageRecord, Store};
+
+/// What to push.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// The image by the name that it shall have in the registry; it must have it here.
+    pub reference: String,
+}
+
+/// What a push did.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The full name with its tag.
+    pub reference: Reference,
+    /// Digest of the manifest in the registry.
+    pub digest: Digest,
+    /// Bytes of the manifest.
+    pub size: u64,
+}
+
+/// Steps of a push, as they happen; layers are named by their diff IDs, as one that is compressed on the way has
+/// no other name before.
+#[derive(Clone, Debug)]
+pub enum PushEvent<'a> {
+    /// The push begins.
+    Repository(&'a Reference),
+    /// The layer waits for its turn.
+    Waiting(&'a DiffId),
+    /// The layer is looked for in the registry, and compressed if it has to be.
+    Preparing(&'a DiffId),
+    /// So many of the layer's `total` bytes have been sent.
+    Progress {
+        /// The layer.
+        layer: &'a DiffId,
+        /// Bytes so far.
+        current: u64,
+        /// Size in bytes, as it is sent.
+        total: u64,
+    },
+    /// The layer has been sent.
+    Complete(&'a DiffId),
+    /// The repository has the layer already.
+    Exists(&'a DiffId),
+    /// The registry took the layer from another of its repositories.
+    Mounted {
+        /// The layer.
+        layer: &'a DiffId,
+        /// That repository.
+        from: &'a str,
+    },
+}
+
+/// Takes the steps of a push. Layers are pushed in parallel, so calls come from several threads.
+pub trait PushProgress: Sync {
+    /// Called for each step.
+    fn event(&self, event: PushEvent<'_>);
+}
+
+/// How many layers of an image are pushed at once (Docker's default).
+const PARALLEL_LAYERS: usize = 5;
+
+/// From how many other repositories a registry is asked to take a layer before it is sent.
+const MOST_SOURCES: usize = 3;
+
+impl Engine {
+    /// Pushes an image to the registry that its name names.
+    ///
+    /// The bytes of a pulled image go as they came, so that its digest stays. Layers that were made here are
+    /// compressed once; the image has a manifest of that form from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotLocal`] when no image has this name; [`Error::Registry`].
+    pub fn push(&self, request: &PushRequest, progress: &dyn PushProgress) -> Result<Pushed> {
+        let reference = Reference::parse(&request.reference)?;
+        if reference.digest().is_some() {
+            return Err(Error::invalid("cannot push a digest reference"));
+        }
+        let reference = reference.with_default_tag();
+        let store = self.store()?;
+        let lease = store.lease()?;
+        let images = store.images()?;
+        let Some(image) = images.iter().find(|image| image.references.contains(&reference)) else {
+            return Err(Error::NotLocal { name: reference.familiar_name() });
+        };
+        progress.event(PushEvent::Repository(&reference));
+        let client = Client::new(ClientOptions::of_host()?);
+        let known = Known::of(store, &images)?;
+        let mut manifest = store.manifest(&image.manifest)?;
+        let push = Push { store, client: &client, reference: &reference, progress, known, image };
+        let layers = push.layers(&manifest)?;
+        push.config(&manifest.config)?;
+        let bytes = if layers == manifest.layers {
+            store.blob(&image.manifest, MANIFEST_LIMIT)?
+        } else {
+            manifest.layers = layers;
+            serde_json::to_vec(&manifest).expect("a manifest is a structure of strings and numbers")
+        };
+        let kind =
+            Some(manifest.media_type.as_str()).filter(|kind| !kind.is_empty()).unwrap_or(media_type::OCI_MANIFEST);
+        let digest = client.put_manifest(&reference, kind, &bytes)?;
+        if digest != image.manifest {
+            store.put_bytes(kind, &bytes)?;
+            store.put_image(&digest, None)?;
+        }
+        store.tag(&reference.without_version().at_digest(digest.clone()), &image.id)?;
+        drop(lease);
+        Ok(Pushed { reference, digest, size: bytes.len() as u64 })
+    }
+}
+
+/// What all images of the store tell of their layers.
+struct Known {
+    /// Compressed forms that are in the store.
+    forms: BTreeMap<DiffId, BTreeSet<(Digest, u64)>>,
+    /// Repositories that had the layer when it came from there or went there.
+    repositories: BTreeMap<DiffId, BTreeSet<Reference>>,
+}
+
+impl Known {
+    fn of(store: &Store, images: &[ImageRecord]) -> Result<Self> {
+        let mut known = Self { forms: BTreeMap::new(), repositories: BTreeMap::new() };
+        for image in images {
+            // One that is damaged knows nothing.
+            let Ok(manifest) = store.manifest(&image.manifest) else { continue };
+            for (layer, diff_id) in manifest.layers.iter().zip(&image.layers) {
+                let repositories = image.repo_digests.iter().map(Reference::without_version);
+                known.repositories.entry(diff_id.clone()).or_default().extend(repositories);
+                if layer_compression(&layer.media_type).is_ok_and(|form| form == Compression::Gzip) {
+                    known.forms.entry(diff_id.clone()).or_default().insert((layer.digest.clone(), layer.size));
+                }
+            }
+        }
+        Ok(known)
+    }
+}
+
+struct Push<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    reference: &'a Reference,
+    progress: &'a dyn PushProgress,
+    known: Known,
+    image: &'a ImageRecord,
+}
+
+impl Push<'_> {
+    /// Sends the layers that the registry has not got, some at a time, and returns how the manifest must name all of them. The
+    /// first failure ends it when those under way have ended.
+    fn layers(&self, manifest: &Manifest) -> Result<Vec<Descriptor>> {
+        let layers: Vec<(&Descriptor, &DiffId)> = manifest.layers.iter().zip(&self.image.layers).collect();
+        for (_, diff_id) in &layers {
+            self.progress.event(PushEvent::Waiting(diff_id));
+        }
+        let next = AtomicUsize::new(0);
+        let pushed = Mutex::new(BTreeMap::new());
+        let work = || -> Result<()> {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((layer, diff_id)) = layers.get(index) else { return Ok(()) };
+                match self.layer(layer, diff_id) {
+                    Ok(layer) => drop(pushed.lock().expect("nobody panics with it").insert(index, layer)),
+                    Err(error) => {
+                        next.store(layers.len(), Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..PARALLEL_LAYERS.min(layers.len())).map(|_| scope.spawn(work)).collect();
+            let results: Vec<Result<()>> = workers
+                .into_iter()
+                .map(|worker| worker.join().expect("a worker that panicked has reported why"))
+                .collect();
+            results.into_iter().collect::<Result<()>>()
+        })?;
+        Ok(pushed.into_inner().expect("nobody panics with it").into_values().collect())
+    }
+
+    fn layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
+        self.progress.event(PushEvent::Preparing(diff_id));
+        // One that came from a registry goes as it came; one that was made here is compressed.
+        let made_here = layer.digest == diff_id.0 && self.image.repo_digests.is_empty();
+        let mut layer = if made_here { self.compressed(layer, diff_id)? } else { layer.clone() };
+        if self.is_there(&layer, diff_id)? {
+            return Ok(layer);
+        }
+        let file = match self.store.open_blob(&layer) {
+            Err(tare_store::Error::BlobMissing { .. }) => {
+                if !self.fetch(&layer, diff_id) {
+                    layer = self.compressed(&layer, diff_id)?;
+                    if self.is_there(&layer, diff_id)? {
+                        return Ok(layer);
+                    }
+                }
+                self.store.open_blob(&layer)?
+            }
+            result => result?,
+        };
+        let open = |offset: u64| -> io::Result<Box<dyn Read + Send>> {
+            use std::io::Seek;
+            let mut file = file.try_clone()?;
+            file.seek(io::SeekFrom::Start(offset))?;
+            Ok(Box::new(file))
+        };
+        let total = layer.size;
+        let told = |current| self.progress.event(PushEvent::Progress { layer: diff_id, current, total });
+        self.client.upload_blob(self.reference, &layer, &open, &told)?;
+        self.progress.event(PushEvent::Complete(diff_id));
+        Ok(layer)
+    }
+
+    /// Whether the repository has the layer, or could take it from another of its registry.
+    fn is_there(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<bool> {
+        if self.client.has_blob(self.reference, layer)? {
+            self.progress.event(PushEvent::Exists(diff_id));
+            return Ok(true);
+        }
+        let others = self.known.repositories.get(diff_id).into_iter().flatten().filter(|other| {
+            other.registry() == self.reference.registry() && other.repository() != self.reference.repository()
+        });
+        for other in others.take(MOST_SOURCES) {
+            let from = other.repository();
+            if self.client.mount_blob(self.reference, &layer.digest, from)? {
+                self.progress.event(PushEvent::Mounted { layer: diff_id, from });
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The layer's gzip form: one that is at hand, or a new one.
+    fn compressed(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
+        let docker = layer.media_type == media_type::DOCKER_LAYER || layer.media_type == media_type::DOCKER_LAYER_GZIP;
+        let kind = if docker { media_type::DOCKER_LAYER_GZIP } else { media_type::OCI_LAYER_GZIP };
+        for (digest, size) in self.known.forms.get(diff_id).into_iter().flatten() {
+            let form = Descriptor::new(kind, digest.clone(), *size);
+            if *digest != layer.digest && self.store.open_blob(&form).is_ok() {
+                return Ok(form);
+            }
+        }
+        Ok(Descriptor { media_type: kind.to_owned(), ..self.store.compress(diff_id, layer)? })
+    }
+
+    /// Fetches a layer's bytes again from where they came. `false` when nobody has them any more.
+    fn fetch(&self, layer: &Descriptor, diff_id: &DiffId) -> bool {
+        self.known.repositories.get(diff_id).into_iter().flatten().take(MOST_SOURCES).any(|from| {
+            let blob = self.client.blob(from, layer);
+            blob.is_ok_and(|mut blob| self.store.put_blob(layer, &mut blob).is_ok())
+        })
+    }
+
+    fn config(&self, config: &Descriptor) -> Result<()> {
+        if self.client.has_blob(self.reference, config)? {
+            return Ok(());
+        }
+        let bytes = self.store.blob(&config.digest, CONFIG_LIMIT)?;
+        let open = |offset: u64| -> io::Result<Box<dyn Read + Send>> {
+            let rest = bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec();
+            Ok(Box::new(io::Cursor::new(rest)))
+        };
+        Ok(self.client.upload_blob(self.reference, config, &open, &|_| {})?)
+    }
+}
