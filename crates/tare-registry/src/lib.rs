@@ -1,4 +1,6 @@
-//! Client of the OCI distribution protocol: finds manifests at registries, streams blobs from and to them, lists, logs in.
+//! The OCI distribution protocol: a client, and a [`server`].
+//!
+//! The client finds manifests at registries, streams blobs from and to them, lists, logs in.
 //!
 //! Synchronous, and without libc's resolver: a static glibc program must not call `getaddrinfo`. Nothing is
 //! stored here; what a blob's bytes are worth is decided by whoever checks their digest.
@@ -28,6 +30,7 @@ mod rate_limit;
 mod registries;
 mod resolve;
 mod search;
+pub mod server;
 mod transport;
 mod upload;
 mod url;

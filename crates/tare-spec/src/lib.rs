@@ -9,6 +9,7 @@ pub mod image;
 pub mod platform;
 pub mod port;
 pub mod reference;
+pub mod repository;
 pub mod runtime;
 pub mod signal;
 
@@ -18,3 +19,4 @@ pub use error_kind::ErrorKind;
 pub use platform::Platform;
 pub use port::{ExposedPort, PortMapping, Protocol};
 pub use reference::Reference;
+pub use repository::{Repository, Tag};

@@ -16,7 +16,7 @@ const LEGACY_REGISTRY: &str = "index.docker.io";
 /// Where single-component names of the default registry live.
 const OFFICIAL_PREFIX: &str = "library/";
 /// Longest repository path in bytes.
-const REPOSITORY_LIMIT: usize = 255;
+pub(crate) const REPOSITORY_LIMIT: usize = 255;
 /// Longest tag in bytes.
 const TAG_LIMIT: usize = 128;
 
@@ -250,7 +250,7 @@ fn is_registry(registry: &str) -> bool {
 }
 
 /// Lower-case letters and digits, in runs separated by one `.`, one or two `_`, or any number of `-`.
-fn is_path_component(component: &str) -> bool {
+pub(crate) fn is_path_component(component: &str) -> bool {
     let alphanumeric = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
     let bytes = component.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
@@ -262,7 +262,7 @@ fn is_path_component(component: &str) -> bool {
 }
 
 /// A word character, then up to 127 word characters, dots and hyphens.
-fn is_tag(tag: &str) -> bool {
+pub(crate) fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     tag.len() <= TAG_LIMIT
         && tag.bytes().next().is_some_and(word)

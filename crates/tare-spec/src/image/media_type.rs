@@ -62,7 +62,7 @@ pub fn layer_compression(media_type: &str) -> Result<Compression, InvalidImage> 
         OCI_LAYER_ZSTD | DOCKER_LAYER_ZSTD | "application/vnd.docker.image.rootfs.diff.tar+zstd" => {
             Ok(Compression::Zstd)
         }
-        _ if NON_DISTRIBUTABLE.iter().any(|prefix| media_type.starts_with(prefix)) => {
+        _ if is_non_distributable(media_type) => {
             Err(InvalidImage::ForeignLayer { media_type: media_type.chars().take(160).collect() })
         }
         _ => Err(InvalidImage::MediaType {
@@ -70,6 +70,12 @@ pub fn layer_compression(media_type: &str) -> Result<Compression, InvalidImage> 
             expected: "an OCI or Docker layer",
         }),
     }
+}
+
+/// Whether this is a layer that registries may not pass on, so that its bytes need not be with them.
+#[must_use]
+pub fn is_non_distributable(media_type: &str) -> bool {
+    NON_DISTRIBUTABLE.iter().any(|prefix| media_type.starts_with(prefix))
 }
 
 /// Whether this is an OCI or Docker image manifest.
