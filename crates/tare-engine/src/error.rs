@@ -199,6 +199,9 @@ pub enum Error {
     /// Of the registry client.
     #[error(transparent)]
     Registry(#[from] tare_registry::Error),
+    /// Of a registry's server.
+    #[error(transparent)]
+    RegistryServer(#[from] tare_registry::server::Error),
     /// Of the network.
     #[error(transparent)]
     Network(#[from] tare_net::Error),
@@ -285,6 +288,7 @@ impl Error {
             Self::Image(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Registry(error) => error.kind(),
+            Self::RegistryServer(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Build(error) => error.kind(),
@@ -346,6 +350,7 @@ impl Error {
             | Self::System { .. }
             | Self::Reference(_)
             | Self::Image(_)
+            | Self::RegistryServer(_)
             | Self::Network(_) => None,
         }
     }

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod error;
 pub mod image;
 mod monitor;
+pub mod registry;
 pub mod session;
 pub mod state;
 

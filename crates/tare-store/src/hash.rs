@@ -6,30 +6,43 @@ use tare_spec::Digest;
 use tare_spec::digest::Algorithm;
 
 /// A digest in the making.
-pub(crate) enum Hasher {
+pub struct Hasher(State);
+
+enum State {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),
 }
 
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
 impl Hasher {
-    pub(crate) fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => Self::Sha512(sha2::Sha512::new()),
+    /// Of no bytes yet.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(sha2::Sha512::new()),
+        })
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(hasher) => hasher.update(bytes),
+            State::Sha512(hasher) => hasher.update(bytes),
         }
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        match self {
-            Self::Sha256(hasher) => Digest::from_sha256(hasher.finalize().into()),
-            Self::Sha512(hasher) => {
+    /// The digest of all bytes.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            State::Sha256(hasher) => Digest::from_sha256(hasher.finalize().into()),
+            State::Sha512(hasher) => {
                 let mut text = String::from("sha512:");
                 for byte in hasher.finalize() {
                     text.push_str(&format!("{byte:02x}"));

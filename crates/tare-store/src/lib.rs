@@ -8,6 +8,7 @@ mod archive;
 mod blob;
 mod check;
 mod compress;
+pub mod content;
 mod disk;
 mod error;
 mod gc;

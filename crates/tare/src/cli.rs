@@ -1,6 +1,6 @@
 //! The tree of commands, the options before them, and help.
 
-use crate::commands::{container, image, system};
+use crate::commands::{container, image, registry, system};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, help, suggest};
@@ -72,14 +72,20 @@ static VERBS: &[&Verb] = &[
     &container::stop::VERB,
     &image::tag::VERB,
     &container::wait::VERB,
+    &registry::garbage_collect::VERB,
+    &registry::serve::VERB,
 ];
 
 /// How many of [`VERBS`] help shows as the common ones.
 const COMMON: usize = 7;
 
 /// Words before which commands are grouped.
-static GROUPS: &[(&str, &str)] =
-    &[("container", "Manage containers"), ("image", "Manage images"), ("system", "Manage tare")];
+static GROUPS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("registry", "Run a private registry"),
+    ("system", "Manage tare"),
+];
 
 /// Docker's commands that do not exist here yet.
 static NOT_YET: &[&str] = &[

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
+use std::time::Duration;
 
 /// A span in Docker's words: `About an hour`, `5 seconds`.
 pub(crate) fn human(seconds: i64) -> String {
@@ -62,6 +63,12 @@ pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     Ok(date_time.to_zoned_datetime(zone).map_err(|_| invalid())?.timestamp())
 }
 
+/// A span that does not go back in time: `1h30m`, `0s`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let nanoseconds = go_duration(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+    nanoseconds.map(Duration::from_nanos).ok_or_else(|| format!("invalid duration \"{text}\": expected 1h30m, 10s …"))
+}
+
 /// Nanoseconds of a span in Go's notation: `1h30m`, `1.5s`, `-300ms`.
 fn go_duration(text: &str) -> Option<i128> {
     let (sign, mut rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
@@ -95,6 +102,13 @@ fn go_duration(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_do_not_go_back() {
+        assert_eq!(span("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(span("0"), Ok(Duration::ZERO));
+        assert!(span("-1s").is_err() && span("5").is_err() && span("").is_err());
+    }
 
     #[test]
     fn spans_in_dockers_words() {

@@ -31,6 +31,11 @@ impl Signals {
         Self::catch(FORWARDED.iter())
     }
 
+    /// What asks this process to end.
+    pub(crate) fn to_end() -> io::Result<Self> {
+        Self::catch(ENDING.iter())
+    }
+
     fn catch<'a>(signals: impl Iterator<Item = &'a i32>) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         Ok(Self(SignalDelivery::with_pipe(read, write, SignalOnly, signals)?))

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::path::Path;
 use tare_engine::{Engine, Options};
 
 /// Standard output for data, standard error for everything else.
@@ -22,6 +23,11 @@ impl Ui {
     /// Opens the engine.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(self.options.clone())?)
+    }
+
+    /// Where the engine keeps what lasts.
+    pub(crate) fn root(&self) -> &Path {
+        &self.options.root
     }
 
     /// Writes a line of data that must be seen at once, for a program that reads us may wait for it.

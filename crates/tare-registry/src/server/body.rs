@@ -56,26 +56,12 @@ pub(super) struct FilePart {
     /// Bytes not yet given away.
     left: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// How much of the file is there, while it is still being written.
-    growth: Option<Growth>,
-}
-
-/// What is known of a file that is being written.
-pub(super) type Growth = tokio::sync::watch::Receiver<Grown>;
-
-/// How far a file that is being written has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grown {
-    /// So many bytes are there.
-    To(u64),
-    /// No more will come.
-    Failed,
 }
 
 impl FilePart {
     /// The bytes from `start` up to `end` of a file that has them.
     pub(super) fn new(file: File, start: u64, end: u64) -> Self {
-        Self { file: Arc::new(file), offset: start, end, left: end - start, reading: None, growth: None }
+        Self { file: Arc::new(file), offset: start, end, left: end - start, reading: None }
     }
 
     /// Starts to read the next piece.
@@ -84,30 +70,9 @@ impl FilePart {
             return;
         }
         let length = (self.end - self.offset).min(BATCH as u64);
-        let (file, offset, growth) = (Arc::clone(&self.file), self.offset, self.growth.clone());
+        let (file, offset) = (Arc::clone(&self.file), self.offset);
         self.offset += length;
-        self.reading = Some(match growth {
-            None => tokio::task::spawn_blocking(move || read_piece(&file, offset, length)),
-            Some(mut growth) => tokio::spawn(async move {
-                let there = growth.wait_for(|grown| match grown {
-                    Grown::To(size) => *size >= offset + length,
-                    Grown::Failed => true,
-                });
-                match there.await.map(|grown| *grown) {
-                    Ok(Grown::To(_)) => {}
-                    Ok(Grown::Failed) | Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                }
-                tokio::task::spawn_blocking(move || read_piece(&file, offset, length))
-                    .await
-                    .map_err(io::Error::other)?
-            }),
-        });
-    }
-
-    /// The same part of a file that is being written.
-    pub(super) fn growing(mut self, growth: Growth) -> Self {
-        self.growth = Some(growth);
-        self
+        self.reading = Some(tokio::task::spawn_blocking(move || read_piece(&file, offset, length)));
     }
 }
 

@@ -128,11 +128,9 @@ impl Service {
         };
         let reads = matches!(call.method, Method::GET | Method::HEAD);
         let allowed = route.methods().split(", ").any(|method| method == call.method.as_str());
-        if allowed && !reads {
-            if self.read_only {
-                let reason = "this registry is read-only";
-                return Err(Refusal::new(Code::Unsupported, reason).with_header("allow", "GET, HEAD"));
-            }
+        if allowed && !reads && self.read_only {
+            let reason = "this registry is read-only";
+            return Err(Refusal::new(Code::Unsupported, reason).with_header("allow", "GET, HEAD"));
         }
         let method = call.method.clone();
         match (route, method) {

@@ -2,4 +2,5 @@
 
 pub(crate) mod container;
 pub(crate) mod image;
+pub(crate) mod registry;
 pub(crate) mod system;
