@@ -96,13 +96,13 @@ mod tests {
         let digest = |n: u8| Digest::from_sha256([n; 32]);
         let (page, last) = referrers_page(&all, None, None, 1 << 20);
         assert_eq!((page.len(), last), (4, None));
-        let (page, last) = referrers_page(&all, Some("a"), None, 600);
+        let (page, last) = referrers_page(&all, Some("a"), None, 400);
         assert_eq!((digests(&page), last), (vec![digest(1), digest(3)], Some(&digest(3))));
-        let (page, last) = referrers_page(&all, Some("a"), Some(digest(3).as_str()), 600);
+        let (page, last) = referrers_page(&all, Some("a"), Some(digest(3).as_str()), 400);
         assert_eq!((digests(&page), last), (vec![digest(4)], None));
         // One that is larger than a page comes alone.
         let (page, last) = referrers_page(&all, None, None, 1);
         assert_eq!((digests(&page), last), (vec![digest(1)], Some(&digest(1))));
-        assert!(referrers_page(&all, Some("x"), None, 600).0.is_empty());
+        assert!(referrers_page(&all, Some("x"), None, 400).0.is_empty());
     }
 }
