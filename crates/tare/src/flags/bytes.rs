@@ -26,6 +26,11 @@ pub(crate) fn show(bytes: u64) -> String {
     scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 3)
 }
 
+/// Shows bytes as Docker's sums do: decimal units, four significant digits (`12.35MB`).
+pub(crate) fn show_sum(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 4)
+}
+
 /// Shows bytes in binary units with four significant digits (`15.59GiB`), as `info` does.
 pub(crate) fn show_binary(bytes: u64) -> String {
     scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"], 4)
@@ -85,6 +90,7 @@ mod tests {
         ] {
             assert_eq!(show(bytes), expected);
         }
+        assert_eq!(show_sum(12_345_678), "12.35MB");
         assert_eq!(show_binary(16_742_000_000), "15.59GiB");
     }
 }

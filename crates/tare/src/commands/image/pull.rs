@@ -53,6 +53,7 @@ pub(crate) fn pull(
     }
     let progress = Progress::new(out, terminal);
     let pulled = engine.pull(request, &progress)?;
-    progress.finish(&pulled);
+    progress.pulled(&pulled);
+    progress.status(pulled.up_to_date, &pulled.reference.familiar());
     Ok(pulled)
 }

@@ -125,8 +125,12 @@ const OPTIONAL: &[(&str, &[&str], &[&str])] = &[
 fn complete(object: &mut serde_json::Value) {
     for (part, texts, values) in OPTIONAL {
         let Some(part) = object.pointer_mut(part).and_then(serde_json::Value::as_object_mut) else { continue };
-        texts.iter().for_each(|field| drop(part.entry(*field).or_insert("".into())));
-        values.iter().for_each(|field| drop(part.entry(*field).or_insert(serde_json::Value::Null)));
+        for field in *texts {
+            part.entry(*field).or_insert("".into());
+        }
+        for field in *values {
+            part.entry(*field).or_insert(serde_json::Value::Null);
+        }
     }
 }
 
