@@ -17,6 +17,7 @@ mod auth;
 mod blob;
 mod challenge;
 mod client;
+mod credential_helper;
 mod credentials;
 mod dns;
 mod docker_config;
