@@ -430,6 +430,28 @@ fn registry_hint(error: &tare_registry::Error) -> Option<String> {
         Error::AccessDenied { .. } | Error::ManifestUnknown { .. } => {
             Some("check the name and the tag; `tare images` shows what is here".into())
         }
+        Error::TooManyRequests { limit, .. } => Some(rate_limit_hint(limit)),
+        Error::PushDenied { .. } | Error::Unauthorized { .. } | Error::NoCredentials { .. } => {
+            Some("`tare login` with the registry's name tells it who you are".into())
+        }
         _ => None,
     }
+}
+
+fn rate_limit_hint(limit: &tare_registry::RateLimit) -> String {
+    let time = |duration: std::time::Duration| match duration.as_secs() {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h", seconds.div_ceil(3600)),
+    };
+    let mut said = Vec::new();
+    match (limit.limit, limit.window) {
+        (Some(requests), Some(window)) => said.push(format!("it allows {requests} requests in {}", time(window))),
+        (Some(requests), None) => said.push(format!("it allows {requests} requests")),
+        (None, _) => {}
+    }
+    said.extend(limit.resets.map(|resets| format!("ask again in {}", time(resets))));
+    said.push("`tare login` raises the limit of many registries".to_owned());
+    said.push("a mirror in /etc/tare/registries.json goes around it".to_owned());
+    said.join("; ")
 }
