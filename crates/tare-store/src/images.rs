@@ -406,21 +406,36 @@ impl Store {
     /// # Errors
     /// [`Error::ImageNotFound`], [`Error::Ambiguous`], [`Error::Reference`].
     pub fn resolve(&self, name: &str) -> Result<Found> {
+        let (stored, reference) = self.locate(name)?;
+        let names = self.names()?.remove(&stored.id).unwrap_or_default();
+        Ok(Found { image: self.load(stored, names)?, reference })
+    }
+
+    /// Like [`Store::resolve`], but the image comes without its names: to collect them all references are read.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve_without_names(&self, name: &str) -> Result<ImageRecord> {
+        let (stored, _) = self.locate(name)?;
+        self.load(stored, Names::default())
+    }
+
+    fn locate(&self, name: &str) -> Result<(StoredImage, Option<Reference>)> {
         let digest = Digest::parse(name).or_else(|_| Digest::parse(&format!("sha256:{name}")));
         if let Ok(digest) = digest {
             let stored = record::read::<StoredImage>(&self.record_path(&ImageId(digest)))?;
             let stored = stored.ok_or_else(|| Error::ImageNotFound { name: name.to_owned() })?;
-            return self.found(stored, None);
+            return Ok((stored, None));
         }
         let reference = Reference::parse(name).map(|reference| canonical(&reference));
         if let Ok(reference) = &reference
             && let Some(named) = record::read::<StoredReference>(&self.reference_path(reference))?
             && let Some(stored) = record::read::<StoredImage>(&self.record_path(&named.image))?
         {
-            return self.found(stored, Some(reference.clone()));
+            return Ok((stored, Some(reference.clone())));
         }
         if let Some(stored) = self.by_prefix(name)? {
-            return self.found(stored, None);
+            return Ok((stored, None));
         }
         match reference {
             Ok(reference) => Err(Error::ImageNotFound { name: reference.familiar() }),
@@ -447,11 +462,6 @@ impl Store {
             }
         }
         Ok(found)
-    }
-
-    fn found(&self, stored: StoredImage, reference: Option<Reference>) -> Result<Found> {
-        let names = self.names()?.remove(&stored.id).unwrap_or_default();
-        Ok(Found { image: self.load(stored, names)?, reference })
     }
 
     fn load(&self, stored: StoredImage, names: Names) -> Result<ImageRecord> {

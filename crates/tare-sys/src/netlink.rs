@@ -6,6 +6,7 @@
 //! Sources: `netlink(7)`, `rtnetlink(7)`, the kernel's `Documentation/userspace-api/netlink/intro.rst`.
 
 use rustix::{
+    buffer::spare_capacity,
     io::Errno,
     net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
@@ -189,18 +190,19 @@ impl Socket {
         self.transmit(requests)?;
         let mut refused = None;
         let mut acknowledged = false;
-        let mut buffer = vec![0; RECEIVE_BUFFER];
+        let mut buffer = Vec::with_capacity(RECEIVE_BUFFER);
         loop {
+            buffer.clear();
             // The kernel has worked through all requests when sendto returns: the answers are there.
-            let length = match recv(&self.0, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((length, _)) => length.min(buffer.len()),
+            match recv(&self.0, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
+                Ok(_) => {}
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
                 // More answers than the socket holds, and only refusals are so many: the first is what counts.
                 Err(Errno::NOBUFS) if refused.is_some() => continue,
                 Err(error) => return Err(self.unanswered(requests, error)),
-            };
-            for answer in Messages(&buffer[..length]) {
+            }
+            for answer in Messages(&buffer) {
                 if answer.kind != ERROR {
                     continue;
                 }
@@ -226,16 +228,17 @@ impl Socket {
     /// The refusal.
     pub fn query(&self, request: &Requests, mut read: impl FnMut(&[u8])) -> Result<(), Refused> {
         self.transmit(request)?;
-        let mut buffer = vec![0; RECEIVE_BUFFER];
+        let mut buffer = Vec::with_capacity(RECEIVE_BUFFER);
         loop {
+            buffer.clear();
             // The next part of a dump is made while the last one is fetched, so this does not wait either.
-            let length = match recv(&self.0, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((length, _)) => length.min(buffer.len()),
+            match recv(&self.0, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
+                Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(self.unanswered(request, error)),
-            };
-            for answer in Messages(&buffer[..length]) {
+            }
+            for answer in Messages(&buffer) {
                 match answer.kind {
                     DONE => return Ok(()),
                     ERROR => match answer.error_code() {

@@ -103,7 +103,7 @@ pub(crate) fn run(session: &mut Session, pump: Pump<'_>) -> Result<PumpEnd, crat
     let mut container_in = session.stdin.take();
     let mut reading = stdin && container_in.is_some();
     let mut typed = Pending::default();
-    let mut buffer = vec![0; READ];
+    let mut buffer = Vec::with_capacity(READ);
     let mut end = None;
 
     loop {
@@ -215,9 +215,10 @@ fn wait_for(list: &[(Role, BorrowedFd<'_>, PollFlags)], wait: bool) -> io::Resul
     Ok(list.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|((role, ..), _)| *role).collect())
 }
 
-/// Reads what there is: `Some(0)` is the end, `None` means to ask again.
-fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match rustix::io::read(fd, buffer) {
+/// Reads what there is, and the buffer has room for: `Some(0)` is the end, `None` means to ask again.
+fn read(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    buffer.clear();
+    match rustix::io::read(fd, rustix::buffer::spare_capacity(buffer)) {
         Ok(n) => Ok(Some(n)),
         // The other side of a terminal is gone, or there never was a descriptor.
         Err(Errno::IO | Errno::BADF | Errno::CONNRESET) => Ok(Some(0)),
@@ -240,7 +241,7 @@ mod tests {
         assert!(!pending.is_empty());
         pending.write_to(writer.as_fd()).unwrap();
         assert!(pending.is_empty());
-        let mut buffer = vec![0; 2 * WRITE];
+        let mut buffer = Vec::with_capacity(2 * WRITE);
         assert_eq!(read(reader.as_fd(), &mut buffer).unwrap(), Some(WRITE + 10));
     }
 
@@ -251,6 +252,6 @@ mod tests {
         assert!(wait_for(&list, false).unwrap().is_empty());
         drop(writer);
         assert!(wait_for(&list, false).unwrap() == [Role::ContainerWrites(0)]);
-        assert_eq!(read(reader.as_fd(), &mut [0; 8]).unwrap(), Some(0));
+        assert_eq!(read(reader.as_fd(), &mut Vec::with_capacity(8)).unwrap(), Some(0));
     }
 }

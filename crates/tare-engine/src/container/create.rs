@@ -78,14 +78,14 @@ impl Engine {
     }
 
     fn image_or_built_in(&self, name: &str) -> Result<Image> {
-        match self.image(name) {
+        match self.image_without_names(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let built_in = Reference::parse(name).is_ok_and(|r| r.with_default_tag().to_string() == BUILT_IN);
                 if !built_in {
                     return Err(error);
                 }
                 tare_build::hello::install(self.store()?)?;
-                self.image(name)
+                self.image_without_names(name)
             }
             found => found,
         }

@@ -145,10 +145,10 @@ impl Engine {
 
     /// Whether the state says "running" and is wrong; fills in whether a monitor is there.
     fn is_stale(&self, loaded: &mut Loaded) -> Result<bool> {
-        let boot_id = self.boot_id()?;
         let Some(run) = loaded.state.run.as_mut().filter(|_| loaded.state.status == Status::Running) else {
             return Ok(false);
         };
+        let boot_id = self.boot_id()?;
         run.monitored = run.boot_id == boot_id && lock::is_held(&loaded.paths.monitor_lock())?;
         let lives = run.monitored || (run.boot_id == boot_id && is_alive(run));
         Ok(!lives)

@@ -52,11 +52,13 @@ impl Engine {
         Ok(self.find_image(name)?.image.into())
     }
 
+    /// The same for who does not want its names: to collect them the records of all names are read.
+    pub(crate) fn image_without_names(&self, name: &str) -> Result<Image> {
+        Ok(self.store()?.resolve_without_names(name).map_err(not_found)?.into())
+    }
+
     fn find_image(&self, name: &str) -> Result<Found> {
-        self.store()?.resolve(name).map_err(|error| match error {
-            tare_store::Error::ImageNotFound { name } => Error::NoSuchImage { name },
-            error => error.into(),
-        })
+        self.store()?.resolve(name).map_err(not_found)
     }
 
     /// Gives an image one more name.
@@ -79,6 +81,13 @@ impl Engine {
             Ok(record) => record.is_some_and(|record| record.layers.contains(layer)),
             Err(_) => true,
         })
+    }
+}
+
+fn not_found(error: tare_store::Error) -> Error {
+    match error {
+        tare_store::Error::ImageNotFound { name } => Error::NoSuchImage { name },
+        error => error.into(),
     }
 }
 

@@ -103,8 +103,10 @@ pub(super) enum Read {
     End,
 }
 
-pub(super) fn read(fd: impl AsFd, buffer: &mut [u8]) -> Read {
-    match rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut *buffer)) {
+/// Reads into what the buffer has room for, instead of what was in it.
+pub(super) fn read(fd: impl AsFd, buffer: &mut Vec<u8>) -> Read {
+    buffer.clear();
+    match rustix::io::retry_on_intr(|| rustix::io::read(&fd, rustix::buffer::spare_capacity(buffer))) {
         Ok(0) => Read::End,
         Ok(count) => Read::Bytes(count),
         Err(Errno::AGAIN) => Read::Nothing,

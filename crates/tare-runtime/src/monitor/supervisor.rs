@@ -129,7 +129,7 @@ impl Supervisor {
             deadline: None,
             terminal: None,
             _terminal_peer: None,
-            buffer: vec![0; 32 * 1024],
+            buffer: Vec::with_capacity(32 * 1024),
         };
         if let Some(connection) = starter {
             supervisor.add_client(connection, true)?;
