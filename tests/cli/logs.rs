@@ -60,3 +60,19 @@ fn long_lines_come_back_whole() {
     eventually("all is there", || host.tare(&["logs", "long"]).ok().ends_with("\nend"));
     assert_eq!(host.tare(&["logs", "long"]).ok().lines().next().unwrap().len(), 100_000);
 }
+
+#[test]
+fn who_follows_from_before_the_first_output_sees_it() {
+    let Some(host) = Host::new() else { return };
+    let image = host.pull("busybox");
+    let script = "trap exit TERM; while [ ! -e /go ]; do sleep 0.01; done; echo late";
+    let id = host.tare(&["run", "-d", "--name", "late", &image, "sh", "-c", script]).ok();
+    let log = host.root().join(format!("containers/{id}/{id}-json.log"));
+    assert_eq!(host.tare(&["logs", "late"]).ok(), "");
+    assert!(!log.exists(), "made before there is something in it");
+    let mut follower = host.tare(&["logs", "-f", "late"]).spawn();
+    eventually("it watches", || log.exists());
+    host.tare(&["exec", "late", "touch", "/go"]).ok();
+    assert_eq!(follower.wait(), 0);
+    assert_eq!(follower.stdout.rest(), "late\n");
+}

@@ -58,3 +58,13 @@ fn whiteouts_opaque_folders_and_links_of_a_real_image() {
     let seen = host.tare(&["run", "--rm", &image, "sh", "-e", "-c", script]).ok();
     assert_eq!(seen, "web\n0\n/dev/stdout\n2\nroot 1777\nroot 4755");
 }
+
+#[test]
+fn what_the_engine_mounts_over_is_no_change_of_a_container() {
+    let Some(host) = Host::new() else { return };
+    let id = host.sleeper("plain", &[]);
+    let upper = host.root().join("containers").join(&id).join("upper");
+    assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
+    let script = "cat /etc/hostname; grep -c 127.0.0.1 /etc/hosts; grep -c ^root: /etc/passwd; stat -c %a / /etc";
+    assert_eq!(host.tare(&["exec", "plain", "sh", "-c", script]).ok(), format!("{}\n1\n1\n755\n755", &id[..12]));
+}
