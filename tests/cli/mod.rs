@@ -8,6 +8,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod messages;
+mod prune;
 mod run;
 mod session;
 mod tables;

@@ -19,7 +19,7 @@ const PATIENCE: u64 = 24 * 3600;
 pub struct Removal {
     /// Names that are gone, tags first.
     pub untagged: Vec<Reference>,
-    /// The image's id, then what the collection removed.
+    /// The image's id, then the layers that the collection removed.
     pub deleted: Vec<Digest>,
 }
 
@@ -81,31 +81,31 @@ impl Store {
     /// # Errors
     /// [`Error::ImageNotFound`], and those of [`Store::collect`], after which the image is gone nevertheless.
     pub fn remove_image(&self, image: &ImageId, in_use: &dyn Fn(&DiffId) -> bool) -> Result<Removal> {
-        let mut removal = Removal::default();
-        {
-            let _change = self.change()?;
-            let path = self.record_path(image);
-            if record::read::<StoredImage>(&path)?.is_none() {
-                return Err(Error::ImageNotFound { name: image.to_string() });
-            }
-            removal.untagged = self
-                .stored_references()?
-                .into_iter()
-                .filter(|stored| stored.image == *image)
-                .map(|stored| stored.reference)
-                .collect();
-            removal.untagged.sort_by_key(|reference| (reference.digest().is_some(), reference.clone()));
-            // Names first: a crash in between leaves an image without names, never a name without an image.
-            for reference in &removal.untagged {
-                self.remove_record(&self.reference_path(reference))?;
-            }
-            self.remove_record(&path)?;
-        }
-        removal.deleted.push(image.0.clone());
+        let mut removal = Removal { untagged: self.forget_image(image)?, deleted: vec![image.0.clone()] };
         let collected = self.collect(in_use)?;
         removal.deleted.extend(collected.layers.into_iter().map(|layer| layer.0));
-        removal.deleted.extend(collected.blobs.into_iter().filter(|blob| *blob != image.0));
         Ok(removal)
+    }
+
+    /// Removes an image with all its names, which are returned, tags first. Its content stays for the next collection.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`].
+    pub fn forget_image(&self, image: &ImageId) -> Result<Vec<Reference>> {
+        let _change = self.change()?;
+        let path = self.record_path(image);
+        if record::read::<StoredImage>(&path)?.is_none() {
+            return Err(Error::ImageNotFound { name: image.to_string() });
+        }
+        let stored = self.stored_references()?.into_iter().filter(|stored| stored.image == *image);
+        let mut untagged: Vec<Reference> = stored.map(|stored| stored.reference).collect();
+        untagged.sort_by_key(|reference| (reference.digest().is_some(), reference.clone()));
+        // Names first: a crash in between leaves an image without names, never a name without an image.
+        for reference in &untagged {
+            self.remove_record(&self.reference_path(reference))?;
+        }
+        self.remove_record(&path)?;
+        Ok(untagged)
     }
 
     /// Removes all content that no image and no container refers to: what removed images and crashed pulls left.

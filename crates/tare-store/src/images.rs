@@ -53,6 +53,8 @@ pub struct ImageSummary {
     pub id: ImageId,
     /// The manifest it was stored by.
     pub manifest: Digest,
+    /// The index that led to the manifest, if one did.
+    pub index: Option<Digest>,
     /// Its names with tags, sorted.
     pub references: Vec<Reference>,
     /// Its names with digests, sorted.
@@ -359,7 +361,7 @@ impl Store {
     }
 
     fn summary(&self, stored: StoredImage, names: Names) -> Result<ImageSummary> {
-        let StoredImage { id, manifest, layers, size, stored, facts, .. } = stored;
+        let StoredImage { id, manifest, index, layers, size, stored, facts } = stored;
         let facts = match facts {
             Some(facts) => facts,
             None => {
@@ -368,7 +370,7 @@ impl Store {
             }
         };
         let Names { references, repo_digests, tagged } = names;
-        Ok(ImageSummary { id, manifest, references, repo_digests, layers, size, stored, tagged, facts })
+        Ok(ImageSummary { id, manifest, index, references, repo_digests, layers, size, stored, tagged, facts })
     }
 
     /// All images whose records can be read, whatever their documents are like.

@@ -1,9 +1,12 @@
 //! What commands talk to: the person's terminal, and the engine when they need it.
 
 use crate::failure::{Failure, Outcome};
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Stdout, Write};
 use std::path::Path;
 use tare_engine::{Engine, Options};
+
+/// More than this is no answer that anybody types.
+const LONGEST_ANSWER: u64 = 4096;
 
 /// Standard output for data, standard error for everything else.
 #[derive(Debug)]
@@ -34,6 +37,16 @@ impl Ui {
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         writeln!(self.out, "{line}")?;
         Ok(self.out.flush()?)
+    }
+
+    /// Asks on standard output, and takes `y` for a yes and everything else for a no.
+    pub(crate) fn confirm(&mut self, question: &str) -> Result<bool, Failure> {
+        write!(self.out, "{question} [y/N] ")?;
+        self.out.flush()?;
+        let mut answer = String::new();
+        // Whoever cannot be read has not agreed.
+        let read = io::stdin().lock().take(LONGEST_ANSWER).read_line(&mut answer);
+        Ok(read.is_ok() && answer.trim().eq_ignore_ascii_case("y"))
     }
 
     /// Tells the person something that is no error.

@@ -7,6 +7,7 @@ mod list;
 mod load;
 pub mod logs;
 pub(crate) mod oci;
+pub mod prune;
 mod remove;
 pub mod spec;
 mod start;

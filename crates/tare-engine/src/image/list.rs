@@ -18,6 +18,8 @@ pub struct ImageSummary {
     pub id: ImageId,
     /// Digest of its manifest.
     pub manifest: Digest,
+    /// Digest of the index that led to it.
+    pub index: Option<Digest>,
     /// `repository:tag` names, those that the filter asks for.
     pub tags: Vec<Reference>,
     /// `repository@digest` names, those that the filter asks for.
@@ -150,7 +152,7 @@ impl ImageFilter {
 }
 
 /// Whether there is the label `name`, or `name=value`.
-fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+pub(crate) fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
         Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
         None => labels.contains_key(wanted),
@@ -184,6 +186,7 @@ impl From<tare_store::ImageSummary> for ImageSummary {
         Self {
             id: summary.id,
             manifest: summary.manifest,
+            index: summary.index,
             tags: summary.references,
             digests: summary.repo_digests,
             created,

@@ -5,18 +5,23 @@ mod history;
 mod list;
 mod load;
 mod pattern;
+mod prune;
 mod pull;
 mod push;
 mod remove;
 mod save;
+mod usage;
 
 pub use check::{Checked, Damage, Damaged, Repair};
 pub use history::HistoryStep;
+pub(crate) use list::has_label;
 pub use list::{ImageDetails, ImageFilter, ImageSummary};
 pub use load::{ArchiveInput, LoadProgress, Loaded};
+pub use prune::{Content, ContentKind, ImagePrune, ImagePrunePlan, ImagesPruned};
 pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
 pub use push::{PushEvent, PushProgress, PushRequest, Pushed};
 pub use remove::ImageRemoval;
+pub use usage::{ContainerUsage, DiskUsage, ImageUsage, Usage};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};

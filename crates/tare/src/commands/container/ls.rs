@@ -35,7 +35,7 @@ pub(crate) static VERB: Verb = Verb {
     run,
 };
 
-const COLUMNS: &[Column] = &[
+pub(crate) const COLUMNS: &[Column] = &[
     ("Command", "COMMAND"),
     ("CreatedAt", "CREATED AT"),
     ("ID", "CONTAINER ID"),
@@ -111,7 +111,7 @@ fn list_filter(m: &Matches) -> Result<ListFilter, Failure> {
     Ok(list)
 }
 
-fn row(container: &ContainerSummary, truncate: bool) -> Row {
+pub(crate) fn row(container: &ContainerSummary, truncate: bool) -> Row {
     let spec = &container.spec;
     let mounts: Vec<&str> = spec.binds.iter().map(|bind| bind.source.as_str()).collect();
     let mounts: Vec<String> =

@@ -8,6 +8,7 @@ pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;

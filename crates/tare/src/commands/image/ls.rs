@@ -183,7 +183,7 @@ fn row(image: &ImageSummary, (repository, tag, digest): Name, containers: usize,
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use tare_spec::{Digest, Platform, Reference};
 
@@ -197,6 +197,7 @@ pub(super) mod tests {
         ImageSummary {
             id: ImageId(digest(number)),
             manifest: digest(number + 100),
+            index: None,
             tags,
             digests,
             created: None,

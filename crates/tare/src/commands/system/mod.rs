@@ -1,5 +1,8 @@
 //! Commands for everything.
 
+pub(crate) mod check;
+pub(crate) mod df;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod prune;
 pub(crate) mod version;

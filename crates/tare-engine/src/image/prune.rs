@@ -1,0 +1,168 @@
+//! Removing images that no container uses, and content that nothing refers to.
+
+use super::{ImageFilter, ImageRemoval, ImageSummary};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::state::file;
+use crate::state::record::ContainerRecord;
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use tare_spec::{DiffId, Digest, ImageId};
+use tare_store::Garbage;
+
+/// What to remove.
+#[derive(Clone, Debug, Default)]
+pub struct ImagePrune {
+    /// All images that no container uses, not only those without a tag.
+    pub all: bool,
+    /// Of those, the ones that match; `dangling` is not looked at.
+    pub filter: ImageFilter,
+    /// Containers that are about to be removed: what they use is used no more.
+    pub without_containers: BTreeSet<tare_spec::ContainerId>,
+}
+
+/// What a prune would remove.
+#[derive(Clone, Debug, Default)]
+pub struct ImagePrunePlan {
+    /// Images, with all their names.
+    pub images: Vec<ImageSummary>,
+    /// Content, with the bytes that each thing occupies on the disk.
+    pub content: Vec<Content>,
+}
+
+/// Something in the store that would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What it is.
+    pub kind: ContentKind,
+    /// Its digest, or diff ID.
+    pub digest: Digest,
+    /// Bytes on the disk.
+    pub disk: u64,
+}
+
+/// Kinds of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentKind {
+    /// A layer as containers mount it.
+    Layer,
+    /// A document, or a layer in the form it is transferred in.
+    Blob,
+    /// What an interrupted pull has got so far.
+    Partial,
+}
+
+impl ImagePrunePlan {
+    /// Bytes on the disk that would be free again.
+    #[must_use]
+    pub fn disk(&self) -> u64 {
+        self.content.iter().map(|content| content.disk).sum()
+    }
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default)]
+pub struct ImagesPruned {
+    /// Names, images and layers.
+    pub removals: Vec<ImageRemoval>,
+    /// Bytes on the disk that are free again.
+    pub disk: u64,
+    /// Whether content stayed until the next collection, because something is being pulled or started right now.
+    pub deferred: bool,
+}
+
+impl Engine {
+    /// What [`Engine::prune_images`] would remove now.
+    ///
+    /// # Errors
+    /// When records cannot be read.
+    pub fn plan_image_prune(&self, prune: &ImagePrune) -> Result<ImagePrunePlan> {
+        let images = self.unused_images(prune)?;
+        let ids: BTreeSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
+        let used = UsedLayers::new(self, &prune.without_containers);
+        let garbage = self.store()?.garbage(&ids, &|layer| used.contains(layer))?;
+        Ok(ImagePrunePlan { images, content: content(garbage) })
+    }
+
+    /// Removes images that no container uses, and all content that nothing refers to.
+    ///
+    /// # Errors
+    /// The first failure, after everything else was tried.
+    pub fn prune_images(&self, prune: &ImagePrune) -> Result<ImagesPruned> {
+        let store = self.store()?;
+        let mut pruned = ImagesPruned::default();
+        let mut errors = Vec::new();
+        for image in self.unused_images(prune)? {
+            match store.forget_image(&image.id) {
+                Ok(names) => {
+                    pruned.removals.extend(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())));
+                    pruned.removals.push(ImageRemoval::Deleted(image.id.0));
+                }
+                // Somebody else removed it meanwhile.
+                Err(tare_store::Error::ImageNotFound { .. }) => {}
+                Err(error) => errors.push(Error::from(error)),
+            }
+        }
+        let used = UsedLayers::new(self, &prune.without_containers);
+        match store.collect_all(&|layer| used.contains(layer)) {
+            Ok(collected) => {
+                pruned.removals.extend(collected.layers.into_iter().map(|layer| ImageRemoval::Deleted(layer.0)));
+                pruned.disk = collected.disk;
+                pruned.deferred = collected.deferred;
+            }
+            Err(error) => errors.push(error.into()),
+        }
+        Error::of_clean_up(errors)?;
+        Ok(pruned)
+    }
+
+    fn unused_images(&self, prune: &ImagePrune) -> Result<Vec<ImageSummary>> {
+        let dangling = if prune.all { None } else { Some(true) };
+        let mut images = self.images(&ImageFilter { dangling, ..prune.filter.clone() })?;
+        let mut users = BTreeSet::new();
+        for id in self.container_ids()?.into_iter().filter(|id| !prune.without_containers.contains(id)) {
+            // A container whose record is damaged keeps its layers, see `UsedLayers`; its image cannot be known.
+            if let Ok(Some(record)) = file::read_json::<ContainerRecord>(&self.paths.container(&id).record()) {
+                users.insert(record.image_id);
+            }
+        }
+        images.retain(|image| !users.contains(&image.id));
+        Ok(images)
+    }
+}
+
+/// The layers that containers need. Read when it is first asked for: the store does so when nobody can take more into
+/// use.
+pub(super) struct UsedLayers<'a> {
+    engine: &'a Engine,
+    without: &'a BTreeSet<tare_spec::ContainerId>,
+    /// `None` where a record cannot be read: then any layer may be in use.
+    layers: OnceCell<Option<BTreeSet<DiffId>>>,
+}
+
+impl<'a> UsedLayers<'a> {
+    pub(super) fn new(engine: &'a Engine, without: &'a BTreeSet<tare_spec::ContainerId>) -> Self {
+        Self { engine, without, layers: OnceCell::new() }
+    }
+
+    pub(super) fn contains(&self, layer: &DiffId) -> bool {
+        self.layers.get_or_init(|| self.read()).as_ref().is_none_or(|layers| layers.contains(layer))
+    }
+
+    fn read(&self) -> Option<BTreeSet<DiffId>> {
+        let mut layers = BTreeSet::new();
+        for id in self.engine.container_ids().ok()?.into_iter().filter(|id| !self.without.contains(id)) {
+            let record = file::read_json::<ContainerRecord>(&self.engine.paths.container(&id).record()).ok()?;
+            layers.extend(record.into_iter().flat_map(|record| record.layers));
+        }
+        Some(layers)
+    }
+}
+
+fn content(garbage: Garbage) -> Vec<Content> {
+    let made = |kind| move |(digest, disk)| Content { kind, digest, disk };
+    let layers = garbage.layers.into_iter().map(|(layer, disk)| (layer.0, disk)).map(made(ContentKind::Layer));
+    let blobs = garbage.blobs.into_iter().map(made(ContentKind::Blob));
+    let partial = garbage.partial.into_iter().map(made(ContentKind::Partial));
+    layers.chain(blobs).chain(partial).collect()
+}
