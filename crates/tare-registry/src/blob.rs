@@ -68,7 +68,7 @@ impl BlobReader {
         }
     }
 
-    fn start(&mut self, answer: Answer, endpoint: Arc<Endpoint>) -> Result<(), Error> {
+    pub(crate) fn start(&mut self, answer: Answer, endpoint: Arc<Endpoint>) -> Result<(), Error> {
         let url = answer.url.clone();
         let start = self.start_of(&answer)?;
         if let Some(actual) = answer.content_length().map(|length| start.saturating_add(length))

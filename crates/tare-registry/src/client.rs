@@ -12,13 +12,18 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tare_spec::digest::Algorithm;
-use tare_spec::image::{Descriptor, MANIFEST_LIMIT, media_type};
+use tare_spec::image::{Descriptor, MANIFEST_LIMIT};
 use tare_spec::{Digest, Reference};
 use ureq::http::header;
 
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 /// Where Docker looks for the certificates of registries.
 const CERTIFICATES: &str = "/etc/docker/certs.d";
+
+/// The kinds of manifests that are understood, for `Accept`.
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
 
 /// How a [`Client`] behaves.
 pub struct ClientOptions {
@@ -99,15 +104,9 @@ impl Client {
     /// # Errors
     /// [`Error`]: not found, no access, not reachable, larger than 4 MiB, or other bytes than the digest says.
     pub fn manifest(&self, reference: &Reference) -> Result<ManifestResponse, Error> {
-        const ACCEPT: [&str; 4] = [
-            media_type::OCI_INDEX,
-            media_type::DOCKER_MANIFEST_LIST,
-            media_type::OCI_MANIFEST,
-            media_type::DOCKER_MANIFEST,
-        ];
         let wanted = reference.clone().with_default_tag();
         let path = format!("manifests/{}", version(&wanted));
-        let fetched = self.shared.fetch(reference, Object::Manifest, &path, &[("accept", &ACCEPT.join(", "))])?;
+        let fetched = self.shared.fetch(reference, Object::Manifest, &path, &[("accept", ACCEPT)])?;
         let answer = fetched.answer;
         let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
         let announced = answer.header(CONTENT_DIGEST).and_then(|value| Digest::parse(value).ok());

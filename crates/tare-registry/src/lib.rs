@@ -26,6 +26,7 @@ mod error;
 mod link;
 mod listing;
 mod login;
+mod lookup;
 mod push;
 mod rate_limit;
 mod registries;

@@ -52,7 +52,8 @@ pub(super) struct FileStorage {
 
 impl FileStorage {
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let layout = Layout::new(root);
+        let root = std::path::absolute(root).map_err(|source| Error::file("find", root, source))?;
+        let layout = Layout::new(&root);
         layout::make_folder(&layout.repositories())?;
         let content = Content::open(&layout.content())?;
         Ok(Self { layout, content, hashes: Arc::default() })

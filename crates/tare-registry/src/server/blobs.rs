@@ -5,7 +5,7 @@ use super::range::{self, Part};
 use super::refusal::{Code, Refusal};
 use super::route::{self, UploadId, cut};
 use super::service::{Answer, Call, Service, answer, with_body};
-use super::storage::{Blob, Upload};
+use super::storage::Upload;
 use hyper::{StatusCode, header};
 use std::sync::Arc;
 use tare_spec::{Digest, Repository};
@@ -15,9 +15,21 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 impl Service {
     pub(super) async fn blob(self: &Arc<Self>, call: &Call, name: Repository, digest: Digest) -> Answer {
         let etag = format!("\"{digest}\"");
-        let wanted = digest.clone();
-        let found = self.read(move |storage| storage.blob(&name, &wanted)).await?;
-        let Blob { file, size } = found.ok_or_else(|| unknown_blob(&digest))?;
+        let (repository, wanted) = (name.clone(), digest.clone());
+        let found = self.read(move |storage| storage.blob(&repository, &wanted)).await?;
+        let (file, size, growth) = match (found, &self.proxy) {
+            (Some(blob), _) => (blob.file, blob.size, None),
+            (None, None) => return Err(unknown_blob(&digest)),
+            (None, Some(proxy)) if call.is_head() => {
+                let size = proxy.size(&name, &digest).await?.to_string();
+                let headers = [("content-length", &*size), ("etag", &etag), (CONTENT_DIGEST, digest.as_str())];
+                return answer(StatusCode::OK, &headers);
+            }
+            (None, Some(proxy)) => {
+                let fetched = proxy.blob(self, &name, &digest).await?;
+                (fetched.file, fetched.size, Some(fetched.growth))
+            }
+        };
         if call.header(header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(&etag) || tags.trim() == "*") {
             return answer(StatusCode::NOT_MODIFIED, &[("etag", &etag), (CONTENT_DIGEST, digest.as_str())]);
         }
@@ -34,6 +46,10 @@ impl Service {
             }
         };
         let part = FilePart::new(file, start, end);
+        let part = match growth {
+            Some(growth) => part.growing(growth),
+            None => part,
+        };
         let content_range = format!("bytes {start}-{}/{size}", end.saturating_sub(1));
         let headers = [
             ("content-type", "application/octet-stream"),

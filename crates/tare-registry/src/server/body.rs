@@ -1,6 +1,7 @@
 //! Bodies: blobs out of files, uploads into the storage. The disk is only touched on the threads for blocking work, and
 //! only when there are bytes at hand, so that a slow client holds memory – some hundred kilobytes – but no thread.
 
+use super::proxy::{Grown, Growth};
 use super::refusal::{Code, Refusal};
 use super::storage::Upload;
 use hyper::StatusCode;
@@ -56,12 +57,14 @@ pub(super) struct FilePart {
     /// Bytes not yet given away.
     left: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// How much of the file is there, while it is still being written.
+    growth: Option<Growth>,
 }
 
 impl FilePart {
     /// The bytes from `start` up to `end` of a file that has them.
     pub(super) fn new(file: File, start: u64, end: u64) -> Self {
-        Self { file: Arc::new(file), offset: start, end, left: end - start, reading: None }
+        Self { file: Arc::new(file), offset: start, end, left: end - start, reading: None, growth: None }
     }
 
     /// Starts to read the next piece.
@@ -72,7 +75,27 @@ impl FilePart {
         let length = (self.end - self.offset).min(BATCH as u64);
         let (file, offset) = (Arc::clone(&self.file), self.offset);
         self.offset += length;
-        self.reading = Some(tokio::task::spawn_blocking(move || read_piece(&file, offset, length)));
+        let read = move || read_piece(&file, offset, length);
+        self.reading = Some(match self.growth.clone() {
+            None => tokio::task::spawn_blocking(read),
+            Some(mut growth) => tokio::spawn(async move {
+                let there = growth.wait_for(|grown| match grown {
+                    Grown::To(size) => *size >= offset + length,
+                    Grown::Failed => true,
+                });
+                // The copy of the state must be gone before the next wait.
+                let there = there.await.map(|grown| *grown);
+                match there {
+                    Ok(Grown::To(_)) => tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?,
+                    Ok(Grown::Failed) | Err(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }),
+        });
+    }
+
+    /// The same part of a file that is being written.
+    pub(super) fn growing(self, growth: Growth) -> Self {
+        Self { growth: Some(growth), ..self }
     }
 }
 

@@ -8,7 +8,6 @@ use super::service::{Answer, Call, Service, json, with_body};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, LINK};
 use serde_json::json;
-use std::sync::Arc;
 use tare_spec::image::{Descriptor, media_type};
 use tare_spec::{Digest, Repository};
 
@@ -16,10 +15,17 @@ use tare_spec::{Digest, Repository};
 const REFERRERS_SIZE: usize = 3 << 20;
 
 impl Service {
-    pub(super) async fn tags(self: &Arc<Self>, call: &Call, name: Repository) -> Answer {
+    pub(super) async fn tags(&self, call: &Call, name: Repository) -> Answer {
         let page = Page::parse(&call.query)?;
+        let tags = match &self.proxy {
+            Some(proxy) => proxy.tags(self, &name).await?,
+            None => None,
+        };
         let repository = name.clone();
-        let tags = self.read(move |storage| storage.tags(&repository)).await?;
+        let tags = match tags {
+            Some(tags) => Some(tags),
+            None => self.read(move |storage| storage.tags(&repository)).await?,
+        };
         let unknown = || Refusal::new(Code::NameUnknown, format!("repository {name} is not known"));
         let (tags, link) = page.cut(&format!("/v2/{name}/tags/list"), tags.ok_or_else(unknown)?);
         linked(json(&json!({ "name": name.as_str(), "tags": tags })), link)
@@ -32,9 +38,17 @@ impl Service {
         linked(json(&json!({ "repositories": repositories })), link)
     }
 
-    pub(super) async fn referrers(self: &Arc<Self>, call: &Call, name: Repository, subject: Digest) -> Answer {
+    pub(super) async fn referrers(&self, call: &Call, name: Repository, subject: Digest) -> Answer {
+        let all = match &self.proxy {
+            Some(proxy) => proxy.referrers(self, &name, &subject).await?,
+            None => None,
+        };
         let (repository, wanted) = (name.clone(), subject.clone());
-        let all = self.read(move |storage| storage.referrers(&repository, &wanted)).await?;
+        let mut all = match all {
+            Some(all) => all,
+            None => self.read(move |storage| storage.referrers(&repository, &wanted)).await?,
+        };
+        all.sort_by(|one, other| one.digest.cmp(&other.digest));
         let kind = call.query.one("artifactType").filter(|kind| !kind.is_empty());
         let (page, last) = referrers_page(&all, kind, call.query.one("last"), REFERRERS_SIZE);
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": page });

@@ -9,7 +9,6 @@ use hyper::{StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tare_spec::digest::Algorithm;
 use tare_spec::image::{Descriptor, Document, MANIFEST_LIMIT, media_type};
 use tare_spec::{Digest, Repository, Tag};
@@ -20,16 +19,24 @@ const DESCRIPTORS: usize = 20_000;
 const TAGS: usize = 64;
 
 impl Service {
-    pub(super) async fn manifest(self: &Arc<Self>, call: &Call, name: Repository, id: ManifestId) -> Answer {
-        let wanted = id.clone();
-        let found = self.read(move |storage| storage.manifest(&name, &wanted)).await?;
-        let manifest = found.ok_or_else(|| unknown_manifest(&id))?;
+    pub(super) async fn manifest(&self, call: &Call, name: Repository, id: ManifestId) -> Answer {
+        let (manifest, stale) = match &self.proxy {
+            Some(proxy) => proxy.manifest(self, &name, &id).await?,
+            None => {
+                let wanted = id.clone();
+                let found = self.read(move |storage| storage.manifest(&name, &wanted)).await?;
+                (found.ok_or_else(|| unknown_manifest(&id))?, false)
+            }
+        };
         let etag = format!("\"{}\"", manifest.digest);
         let digest = ("docker-content-digest", manifest.digest.as_str());
         if call.header(header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(&etag) || tags.trim() == "*") {
             return answer(StatusCode::NOT_MODIFIED, &[("etag", &etag), digest]);
         }
-        let headers = [("content-type", manifest.media_type.as_str()), ("etag", &etag), digest];
+        let mut headers = vec![("content-type", manifest.media_type.as_str()), ("etag", &etag), digest];
+        // Distribution specification, "Warnings".
+        let warning = "299 - \"the registry behind this cache cannot be reached: this may be out of date\"";
+        headers.extend(stale.then_some(("warning", warning)));
         with_body(StatusCode::OK, &headers, Payload::Bytes(manifest.bytes.clone().into()))
     }
 

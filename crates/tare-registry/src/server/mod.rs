@@ -13,6 +13,7 @@ mod htpasswd;
 mod listing;
 mod manifests;
 mod page;
+mod proxy;
 mod range;
 mod refusal;
 mod route;
@@ -23,6 +24,7 @@ mod tls;
 pub use access::{Access, Event};
 pub use connection::Limits;
 pub use error::Error;
+pub use proxy::ProxyOptions;
 pub use route::{ManifestId, UploadId};
 pub use storage::{
     Blob, NewManifest, Referrer, Result as StorageResult, Storage, StorageError, StoredManifest, Upload,
@@ -30,6 +32,7 @@ pub use storage::{
 pub use tls::TlsFiles;
 
 use htpasswd::Gate;
+use proxy::Proxy;
 use service::Service;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,7 +50,6 @@ const CHANGES: usize = 8;
 const EXPIRY: Duration = Duration::from_secs(3600);
 
 /// How a server behaves.
-#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
@@ -57,6 +59,8 @@ pub struct ServerOptions {
     pub htpasswd: Option<PathBuf>,
     /// Refuse pushes and deletions.
     pub read_only: bool,
+    /// Be a cache of another registry, which takes no pushes itself.
+    pub proxy: Option<ProxyOptions>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -88,7 +92,7 @@ impl Server {
     /// # Errors
     /// [`Error`]: the address is taken, a certificate or the password file cannot be used.
     pub fn bind(
-        options: &ServerOptions,
+        options: ServerOptions,
         storage: Arc<dyn Storage>,
         log: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, Error> {
@@ -101,6 +105,7 @@ impl Server {
             storage,
             gate,
             read_only: options.read_only,
+            proxy: options.proxy.map(Proxy::new),
             log,
             patience: options.limits.idle,
             changes: Semaphore::new(CHANGES),

@@ -18,6 +18,7 @@ pub(super) enum Code {
     SizeInvalid,
     Unauthorized,
     Unsupported,
+    TooManyRequests,
     TagInvalid,
     PaginationNumberInvalid,
     Unknown,
@@ -38,6 +39,7 @@ impl Code {
             Self::SizeInvalid => "SIZE_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Unsupported => "UNSUPPORTED",
+            Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::TagInvalid => "TAG_INVALID",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::Unknown => "UNKNOWN",
@@ -60,6 +62,7 @@ impl Code {
             | Self::PaginationNumberInvalid => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -3,6 +3,7 @@
 use super::access::{Access, Event};
 use super::body::{Payload, Received};
 use super::htpasswd::Gate;
+use super::proxy::Proxy;
 use super::refusal::{Code, Refusal};
 use super::route::{Query, Route};
 use super::storage::{self, Storage};
@@ -20,6 +21,7 @@ pub(super) struct Service {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) gate: Option<Gate>,
     pub(super) read_only: bool,
+    pub(super) proxy: Option<Proxy>,
     pub(super) log: Arc<dyn Fn(Event) + Send + Sync>,
     pub(super) patience: Duration,
     /// Changes wait for a running collection on a thread each; these are fewer than there are threads, so that reading goes
@@ -128,8 +130,12 @@ impl Service {
         };
         let reads = matches!(call.method, Method::GET | Method::HEAD);
         let allowed = route.methods().split(", ").any(|method| method == call.method.as_str());
-        if allowed && !reads && self.read_only {
-            let reason = "this registry is read-only";
+        let reason = match (&self.proxy, self.read_only) {
+            (Some(_), _) => Some("this registry is a cache of another one: push there"),
+            (None, true) => Some("this registry is read-only"),
+            (None, false) => None,
+        };
+        if let Some(reason) = reason.filter(|_| allowed && !reads) {
             return Err(Refusal::new(Code::Unsupported, reason).with_header("allow", "GET, HEAD"));
         }
         let method = call.method.clone();

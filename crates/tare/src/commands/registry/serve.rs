@@ -29,6 +29,7 @@ pub(crate) static VERB: Verb = Verb {
         Flag::value("htpasswd", "file", "Let in only the users of this file (bcrypt: `htpasswd -B`)"),
         Flag::value("tls-cert", "file", "Certificate (PEM), followed by those that lead to its authority"),
         Flag::value("tls-key", "file", "Private key of the certificate (PEM)"),
+        Flag::value("proxy", "url", "Be a cache of this registry: fetch from it what is not here, and take no pushes"),
         Flag::switch("read-only", "Refuse pushes and deletions"),
         Flag::switch("quiet", "No access log").short('q'),
     ]],
@@ -56,27 +57,29 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
         tls,
         htpasswd: file("htpasswd"),
         read_only: m.switch("read-only")?,
+        proxy: m.one("proxy").map(registry::upstream).transpose()?,
         limits: Limits::default(),
     };
-    let quiet = m.switch("quiet")?;
+    let (quiet, secure, guarded) = (m.switch("quiet")?, options.tls.is_some(), options.htpasswd.is_some());
     let log = Arc::new(move |event: Event| match event {
         Event::Access(access) if quiet && access.cause.is_none() => {}
         event => note(&line(&event, Timestamp::now())),
     });
     // Before anything listens: a signal from now on ends it in order.
     let signals = Signals::to_end()?;
-    let server = registry::open(&root(m, ui), &options, log)?;
-    if !server.address().ip().is_loopback() && (options.tls.is_none() || options.htpasswd.is_none()) {
-        let open = if options.htpasswd.is_none() {
-            "anybody who reaches this address may push and pull"
-        } else {
-            "passwords travel unencrypted"
-        };
-        ui.warn(&format!("{open}: see --htpasswd, --tls-cert and --tls-key"));
+    let server = registry::open(&root(m, ui), options, log)?;
+    if !server.address().ip().is_loopback() {
+        match (guarded, secure) {
+            (false, _) => {
+                ui.warn("anybody who reaches this address may pull, and push what is not refused: see --htpasswd")
+            }
+            (true, false) => ui.warn("passwords travel unencrypted: see --tls-cert and --tls-key"),
+            (true, true) => {}
+        }
     }
     let stop = server.stop();
     std::thread::spawn(move || end_by(signals, &stop));
-    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let scheme = if secure { "https" } else { "http" };
     ui.line(&format!("{scheme}://{}", server.address()))?;
     server.run().map_err(tare_engine::Error::from)?;
     Ok(Exit::SUCCESS)
