@@ -1,5 +1,6 @@
 //! Manifests and blobs of repositories (distribution specification, "Pull").
 
+use crate::answer::Answer;
 use crate::blob::BlobReader;
 use crate::credentials::{Anonymous, Credentials};
 use crate::docker_config::DockerConfig;
@@ -106,9 +107,21 @@ impl Client {
     pub fn manifest(&self, reference: &Reference) -> Result<ManifestResponse, Error> {
         let wanted = reference.clone().with_default_tag();
         let path = format!("manifests/{}", version(&wanted));
-        let fetched = self.shared.fetch(reference, Object::Manifest, &path, &[("accept", ACCEPT)])?;
-        let answer = fetched.answer;
+        loop {
+            let fetched = self.shared.fetch(reference, Object::Manifest, &path, &[("accept", ACCEPT)])?;
+            match self.read_manifest(fetched.answer, &wanted) {
+                // A mirror with other bytes than it should have: the next one may do better.
+                Err(_) if fetched.endpoint.is_mirror() => fetched.endpoint.give_up(),
+                result => return result,
+            }
+        }
+    }
+
+    fn read_manifest(&self, answer: Answer, wanted: &Reference) -> Result<ManifestResponse, Error> {
         let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
+        if media_type.to_ascii_lowercase().starts_with("text/html") {
+            return Err(answer.protocol("the answer is a web page, not a manifest"));
+        }
         let announced = answer.header(CONTENT_DIGEST).and_then(|value| Digest::parse(value).ok());
         let bytes = answer.read("manifest", MANIFEST_LIMIT, &self.shared.transport)?;
         for expected in wanted.digest().into_iter().chain(&announced) {

@@ -225,7 +225,8 @@ impl<'a> Upload<'a> {
         if let Remedy::Smaller = remedy {
             // The first time it was the whole blob that was too large.
             if self.failures > 1 {
-                self.chunk = (self.chunk / 2).max(self.least);
+                let left = self.content.descriptor.size - self.offset;
+                self.chunk = (self.chunk.min(left) / 2).max(self.least);
                 if self.chunk < SMALLEST_CHUNK {
                     return None;
                 }

@@ -42,7 +42,8 @@ impl Url {
             b'?' => format!("{path}{location}"),
             _ => format!("{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder)),
         };
-        Self::parse(&format!("{scheme}://{authority}{path}"))
+        let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+        Self::parse(&format!("{scheme}://{authority}{}{query}", without_dots(path)))
     }
 
     pub(crate) fn uri(&self) -> &Uri {
@@ -130,6 +131,23 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     }
 }
 
+/// A path without `.` and `..` (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut segments = Vec::new();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    if matches!(last, "." | "..") {
+        segments.push("");
+    }
+    format!("/{}", segments.join("/"))
+}
+
 /// Percent-encodes all but the unreserved characters, and `:` and `/`, which queries may hold and scopes are full of.
 pub(crate) fn encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
@@ -158,6 +176,10 @@ mod tests {
             ("/b?to=http://x/", Some("https://r.io:5000/b?to=http://x/")),
             ("z?to=http://x", Some("https://r.io:5000/v2/a/blobs/z?to=http://x")),
             ("z", Some("https://r.io:5000/v2/a/blobs/z")),
+            ("../z?a=../b", Some("https://r.io:5000/v2/a/z?a=../b")),
+            ("/b/./c/../../d/..", Some("https://r.io:5000/")),
+            ("../../../../../../etc", Some("https://r.io:5000/etc")),
+            ("/b//c/", Some("https://r.io:5000/b//c/")),
             ("?z=1", Some("https://r.io:5000/v2/a/blobs/x?z=1")),
             ("ftp://s.io/b", None),
             ("file:///etc/passwd", None),
@@ -167,6 +189,17 @@ mod tests {
         ] {
             assert_eq!(base.join(location).map(|url| url.to_string()).as_deref(), meaning, "{location}");
         }
+    }
+
+    #[test]
+    fn a_registry_behind_a_proxy_stays_in_tls() {
+        let like = |url, base| Url::parse(url).unwrap().secured_like(&Url::parse(base).unwrap()).to_string();
+        let base = "https://r.io:5000/v2/";
+        assert_eq!(like("http://R.io/upload?x=1", base), "https://r.io:5000/upload?x=1");
+        for url in ["http://r.io:8080/upload", "http://s.io/upload", "https://s.io/upload"] {
+            assert_eq!(like(url, base), url);
+        }
+        assert_eq!(like("http://r.io/upload", "http://r.io/v2/"), "http://r.io/upload");
     }
 
     #[test]

@@ -4,5 +4,10 @@
 
 mod debian;
 mod fixture;
+mod hub;
+mod listing;
+mod login;
+mod mirrors;
 mod pull;
+mod push;
 mod server;

@@ -191,8 +191,8 @@ fn an_identity_token_is_exchanged() {
     client.manifest(&reference(&server, "web")).unwrap();
     let asked = &auth.requests()[0];
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/token"));
-    assert!(asked.body.contains("grant_type=refresh_token"), "{}", asked.body);
-    assert!(asked.body.contains("refresh_token=refresh%26me"), "{}", asked.body);
+    assert!(asked.text().contains("grant_type=refresh_token"), "{}", asked.text());
+    assert!(asked.text().contains("refresh_token=refresh%26me"), "{}", asked.text());
 }
 
 #[test]

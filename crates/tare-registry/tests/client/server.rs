@@ -14,12 +14,23 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
+    /// Whether the server hung up in the middle of the body; nobody sees the answer.
+    pub(crate) broken: bool,
 }
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// The method and the path.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
     }
 }
 
@@ -67,20 +78,28 @@ pub(crate) struct Server {
 impl Server {
     /// Answers every request by this function, until dropped.
     pub(crate) fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::breaking(|_| None, answer)
+    }
+
+    /// Hangs up after so many bytes of the bodies of some requests, which are not yet known when it is asked.
+    pub(crate) fn breaking(
+        after: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let answer = Arc::new(answer);
+        let behaviour = Arc::new((after, answer));
         let (seen, stop) = (Arc::clone(&requests), Arc::clone(&stopping));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     break;
                 }
-                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                let (behaviour, seen) = (Arc::clone(&behaviour), Arc::clone(&seen));
                 // A client that goes away in the middle is no failure of the server.
-                std::thread::spawn(move || drop(serve(stream.unwrap(), &*answer, &seen)));
+                std::thread::spawn(move || drop(serve(stream.unwrap(), &behaviour.0, &behaviour.1, &seen)));
             }
         });
         Self { address, requests, stopping }
@@ -107,7 +126,12 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Response, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    after: &dyn Fn(&Request) -> Option<usize>,
+    answer: &dyn Fn(&Request) -> Response,
+    seen: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     // The first byte of a TLS handshake: hang up, as servers without TLS do.
@@ -123,34 +147,27 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Response, seen: &Mutex<
             let Some((name, value)) = line.trim().split_once(':') else { break };
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
-        if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
-            loop {
-                let mut size = String::new();
-                reader.read_line(&mut size)?;
-                let mut chunk = vec![0; usize::from_str_radix(size.trim(), 16).unwrap() + 2];
-                reader.read_exact(&mut chunk)?;
-                if chunk.len() == 2 {
-                    break;
-                }
-                body.extend(&chunk[..chunk.len() - 2]);
-            }
-        } else {
-            reader.read_exact(&mut body)?;
-        }
-        let request = Request { method, path, headers, body: String::from_utf8(body).unwrap() };
+        let mut request = Request { method, path, headers, body: Vec::new(), broken: false };
+        let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let end = after(&request);
+        request.broken = end.is_some();
+        request.body.resize(end.unwrap_or(length), 0);
+        reader.read_exact(&mut request.body)?;
         let response = answer(&request);
         seen.lock().unwrap().push(request);
+        if end.is_some() {
+            break;
+        }
         let length = response.length.unwrap_or(response.body.len());
-        write!(writer, "HTTP/1.1 {} Scripted\r\n", response.status)?;
+        let mut head = format!("HTTP/1.1 {} Scripted\r\n", response.status);
         if !response.open_ended {
-            write!(writer, "content-length: {length}\r\n")?;
+            head.push_str(&format!("content-length: {length}\r\n"));
         }
         for (name, value) in &response.headers {
-            write!(writer, "{name}: {value}\r\n")?;
+            head.push_str(&format!("{name}: {value}\r\n"));
         }
-        writer.write_all(b"\r\n")?;
-        writer.write_all(&response.body)?;
+        // At once: the kernel would hold a second small packet back until the first one is acknowledged.
+        writer.write_all(&[head.as_bytes(), b"\r\n", &response.body].concat())?;
         if response.open_ended || length != response.body.len() {
             break;
         }
