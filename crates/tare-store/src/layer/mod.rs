@@ -7,6 +7,8 @@ mod unpack;
 mod whiteout;
 
 pub use apply::Limits;
-pub(crate) use apply::{Source, compression, inflated, take};
+pub(crate) use apply::{Copy, Source, compression, inflated, take};
+pub(crate) use attributes::{ACL_ACCESS, ACL_DEFAULT};
 pub use tree::EntryError;
 pub(crate) use unpack::Unpacker;
+pub(crate) use whiteout::OPAQUE;
