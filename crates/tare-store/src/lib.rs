@@ -30,7 +30,7 @@ pub use disk::occupied;
 pub use error::{Error, Result};
 pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;
-pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary};
+pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary, Intention};
 pub use layer::{EntryError, Limits};
 pub use snapshot::{LayerInfo, Layers, Mounted, Snapshotter};
 pub use store::{Backend, Lease, Store, StoreOptions};
