@@ -9,5 +9,6 @@ mod cli;
 mod host;
 mod limits;
 mod net;
+mod registry;
 mod runtime;
 mod security;

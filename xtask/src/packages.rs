@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// What is used for what: see `tests/host` and `tests/images`.
-const NEEDED: [&str; 10] = [
+const NEEDED: [&str; 11] = [
     "bsdutils",        // script
     "busybox-static",  // the small test image
     "curl",            // the browser
@@ -13,6 +13,7 @@ const NEEDED: [&str; 10] = [
     "iproute2",        // network namespaces and links
     "mmdebstrap",      // the large test image
     "nftables",        // a look at the rules
+    "openssl",         // certificates
     "skopeo",          // pushes
     "umoci",           // layers of the test images
     "util-linux",      // nsenter, setsid, setpriv
