@@ -223,6 +223,8 @@ steps! {
     FilterDevices = "filter devices of",
     /// Moving the process into a cgroup.
     EnterCgroup = "enter cgroup",
+    /// Freezing what is in a cgroup.
+    FreezeCgroup = "freeze the processes of cgroup",
     /// Killing what is in a cgroup.
     KillCgroup = "kill the processes of cgroup",
     /// Removing a cgroup.

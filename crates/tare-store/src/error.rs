@@ -190,6 +190,15 @@ pub enum Error {
         /// Another one.
         second: ImageId,
     },
+    /// A file of a tree that cannot be archived.
+    #[error("cannot archive {path:?}")]
+    Tree {
+        /// Its path, cut to 200 characters.
+        path: String,
+        /// Why.
+        #[source]
+        source: EntryError,
+    },
     /// What is written for somebody else could not be written.
     #[error("cannot write the archive")]
     Output {
@@ -222,7 +231,7 @@ impl Error {
             | Self::Archive { .. }
             | Self::Bomb { .. }
             | Self::Ambiguous { .. } => ErrorKind::InvalidParameter,
-            Self::Entry { source, .. } => source.kind(),
+            Self::Entry { source, .. } | Self::Tree { source, .. } => source.kind(),
             Self::Document { source, .. } | Self::LayerType { source, .. } => source.kind(),
             Self::ImageArchive(source) => source.kind(),
             Self::Reference(source) => source.kind(),

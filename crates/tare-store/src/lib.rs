@@ -4,13 +4,13 @@
 //! [`Store::open`] or collected by the next removal. The tree on disk and its locks are drawn at the top of
 //! `store.rs`, the formats are described in `docs/formats/`.
 
+mod adopt;
 mod archive;
 mod blob;
 mod check;
 mod compress;
 pub mod content;
 mod disk;
-mod erofs;
 mod error;
 mod gc;
 mod hash;
@@ -30,8 +30,8 @@ pub use disk::occupied;
 pub use error::{Error, Result};
 pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;
-pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary, Intention};
-pub use layer::{EntryError, Limits};
-pub use snapshot::{LayerInfo, Layers, Mounted, Snapshotter};
+pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary};
+pub use layer::{Change, ChangeKind, EntryError, Limits, Tree};
+pub use snapshot::{DirectorySnapshotter, LayerInfo, Mounted, Snapshotter};
 pub use store::{Backend, Lease, Store, StoreOptions};
 pub use transfer::{BlobSource, Taken};

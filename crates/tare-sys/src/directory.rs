@@ -4,6 +4,10 @@
 //! Resolution is the kernel's (`openat2(2)`, Linux 5.6, `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`): absolute
 //! symbolic links and `..` stay inside, whoever swaps names meanwhile.
 
+mod inspect;
+
+pub use inspect::Metadata;
+
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr, OsString};
@@ -42,6 +46,15 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens the root of a mount, or another directory, of which only a handle (`O_PATH`) is there.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`.
+    pub fn of(handle: &impl AsFd) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(handle, ".", flags, Mode::empty())?))
     }
 
     /// Resolves a path inside this directory as if it were the root, symbolic links included, and opens the

@@ -11,4 +11,3 @@ pub mod network_namespace;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
-pub mod writeback;

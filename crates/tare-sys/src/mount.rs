@@ -1,7 +1,10 @@
-//! Attributes of mounts: mount_setattr.
+//! Attributes of mounts: mount_setattr; and mounts that no path leads to.
 
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Read-only.
 pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -88,4 +91,61 @@ pub fn set_attributes(mount: &impl AsFd, recursive: bool, attributes: Attributes
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What is only read needs nothing else, and reading leaves no trace in it.
+const LOOK: Attributes =
+    Attributes { set: READ_ONLY | NO_SUID | NO_DEV | NO_EXEC | NO_ATIME, clear: ATIME, propagation: None };
+
+/// Mounts directories over each other, the top one first, to be read only. The mount has no place in any mount table and
+/// goes with its descriptor.
+///
+/// overlayfs, kernel documentation `filesystems/overlayfs.rst`, "Multiple lower layers"; Linux 6.5 for `lowerdir+`, no
+/// fallback: before that the options are one page, and the caller's directories may not fit. One directory alone is
+/// no overlay: it is given as it is.
+///
+/// # Errors
+/// Those of `fsconfig(2)`, `fsmount(2)`, `open_tree(2)`.
+pub fn overlay(directories: &[PathBuf]) -> io::Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let open = |path: &PathBuf| rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let mount = if let [only] = directories {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(open(only)?, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+    } else {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(&context, "source", "tare")?;
+        for directory in directories {
+            // A string has 255 bytes at most, paths have more.
+            let directory = open(directory)?;
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            rustix::mount::fsconfig_set_string(&context, "lowerdir+", path)?;
+        }
+        rustix::mount::fsconfig_create(&context)?;
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
+    };
+    set_attributes(&mount, false, LOOK)?;
+    Ok(mount)
+}
+
+/// The root of another mount namespace without what is mounted below it, to be read only. Otherwise as [`overlay`].
+///
+/// A mount can be cloned from within its namespace only, so a thread of its own goes there
+/// (`setns(2)` with `CLONE_NEWNS` wants one that shares its working directory with no other).
+///
+/// # Errors
+/// Those of `setns(2)` and `open_tree(2)`.
+pub fn root_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let clone = || -> io::Result<OwnedFd> {
+        // SAFETY: rustix marks unshare unsafe because of CLONE_FILES; this flag only ends the sharing of working and root
+        // directory with the other threads, which are unaffected.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
+        rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(rustix::mount::open_tree(rustix::fs::CWD, "/", flags)?)
+    };
+    let joined = std::thread::scope(|scope| scope.spawn(clone).join());
+    let mount = joined.map_err(|_| io::Error::other("the thread that enters the mount namespace panicked"))??;
+    set_attributes(&mount, false, LOOK)?;
+    Ok(mount)
 }

@@ -12,9 +12,11 @@
 //! leaves folders that `remove` finds by the id, because it looks into every hierarchy that is mounted.
 
 mod devices;
+mod freeze;
 mod hierarchy;
 mod limits;
 
+pub use freeze::Frozen;
 pub use hierarchy::Hierarchies;
 pub(crate) use limits::Limits;
 

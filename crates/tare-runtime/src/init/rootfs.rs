@@ -238,6 +238,10 @@ fn new_overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> 
     if volatile {
         fsconfig_set_flag(&context, "volatile")?;
     }
+    // The upper directory alone must say what changed, whatever the kernel's defaults are.
+    for option in ["redirect_dir", "metacopy"] {
+        fsconfig_set_string(&context, option, "off")?;
+    }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
@@ -249,7 +253,9 @@ fn old_overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> 
     let lower_list = lower.iter().map(descriptor_path).collect::<Vec<_>>().join(":");
     let (upper_path, work_path) = (descriptor_path(&upper_fd), descriptor_path(&work_fd));
     let volatile = if volatile { ",volatile" } else { "" };
-    let options = format!("lowerdir={lower_list},upperdir={upper_path},workdir={work_path}{volatile}");
+    let options = format!(
+        "lowerdir={lower_list},upperdir={upper_path},workdir={work_path}{volatile},redirect_dir=off,metacopy=off"
+    );
     let options = CString::new(options).map_err(|_| Os::INVAL)?;
     rustix::mount::mount("tare", upper, "overlay", MountFlags::empty(), options.as_c_str())
 }

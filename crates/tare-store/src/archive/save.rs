@@ -1,7 +1,8 @@
 //! Writing images as one archive, the same bytes for the same images.
 
 use super::{CONTAINERD_NAME, INDEX, LAYOUT, MANIFEST, OCI_NAME, blob_path};
-use crate::error::{Context, Error, Result, is_full};
+use crate::error::{Context, Error, Result};
+use crate::layer::output;
 use crate::tar::{Kind, Member, Time, Writer};
 use crate::{ImageRecord, Store};
 use serde::Serialize;
@@ -170,11 +171,4 @@ fn member(path: &str, kind: Kind, size: u64) -> Member {
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     let (path, link, mtime) = (path.as_bytes().to_vec(), Vec::new(), Time::default());
     Member { path, kind, link, mode, uid: 0, gid: 0, mtime, size, device: (0, 0), attributes: BTreeMap::new() }
-}
-
-fn output(source: io::Error) -> Error {
-    if is_full(&source) {
-        return Error::NoSpace { what: "the archive".to_owned(), path: "the output's folder".into(), source };
-    }
-    Error::Output { source }
 }

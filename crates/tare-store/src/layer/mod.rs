@@ -2,13 +2,14 @@
 
 mod apply;
 mod attributes;
+mod diff;
 pub(crate) mod tree;
 mod unpack;
 mod whiteout;
 
 pub use apply::Limits;
-pub(crate) use apply::{Copy, Source, compression, inflated, take};
-pub(crate) use attributes::{ACL_ACCESS, ACL_DEFAULT};
+pub(crate) use apply::{Source, compression, inflated, take};
+pub(crate) use diff::output;
+pub use diff::{Change, ChangeKind, Tree};
 pub use tree::EntryError;
 pub(crate) use unpack::Unpacker;
-pub(crate) use whiteout::OPAQUE;

@@ -14,7 +14,7 @@ use std::io::{self, BufRead};
 use tare_spec::ErrorKind;
 
 /// Deeper trees than any real one: removing and syncing them must stay cheap.
-const DEPTH: usize = 256;
+pub(super) const DEPTH: usize = 256;
 /// `PATH_MAX` less the closing NUL: of a path and of a symbolic link's target.
 pub(crate) const PATH: usize = 4095;
 /// `NAME_MAX`.
@@ -87,6 +87,12 @@ pub enum EntryError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A file that a layer cannot have, because its name means something there.
+    #[error("its name begins with \".wh.\", which in layers says that a file is gone")]
+    Reserved,
+    /// A file whose contents overlayfs keeps under another name or in another layer.
+    #[error("overlayfs keeps it elsewhere: its options redirect_dir and metacopy must be off")]
+    Redirected,
     /// A whiteout of no name.
     #[error("malformed whiteout")]
     Whiteout,
@@ -116,6 +122,8 @@ impl EntryError {
             | Self::Device { .. }
             | Self::Attribute { .. }
             | Self::Sparse { .. }
+            | Self::Reserved
+            | Self::Redirected
             | Self::Whiteout => ErrorKind::InvalidParameter,
             Self::Io { .. } => ErrorKind::Internal,
         }

@@ -3,6 +3,7 @@
 use super::header::{self, Kind};
 use super::{BLOCK, Time};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 
@@ -42,12 +43,31 @@ impl<W: Write> Writer<W> {
         Self { stream }
     }
 
-    /// Appends a member with its contents. Between two files the kernel copies them ([`io::copy`]).
+    /// Appends a member with its contents.
     ///
     /// # Errors
     /// Of reading or writing; `UnexpectedEof` when the contents are shorter than `member.size`. Longer contents
     /// are cut.
     pub fn append<C: Read + ?Sized>(&mut self, member: &Member, contents: &mut C) -> io::Result<()> {
+        if self.copied(member, contents)? != member.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.pad(member.size)
+    }
+
+    /// Appends a member with a file's contents, which the kernel copies where the archive is a file as well
+    /// ([`io::copy`]). When the file is shorter than `member.size` by now, zeros take the place of what is missing.
+    ///
+    /// # Errors
+    /// Of reading or writing.
+    pub fn append_file(&mut self, member: &Member, mut file: &File) -> io::Result<()> {
+        let copied = self.copied(member, &mut file)?;
+        io::copy(&mut io::repeat(0).take(member.size - copied), &mut self.stream)?;
+        self.pad(member.size)
+    }
+
+    /// Writes a member's headers and as much of its contents as there is.
+    fn copied<C: Read + ?Sized>(&mut self, member: &Member, contents: &mut C) -> io::Result<u64> {
         let mut path = member.path.clone();
         if member.kind == Kind::Directory {
             path.push(b'/');
@@ -104,10 +124,7 @@ impl<W: Write> Writer<W> {
             Kind::Fifo => b'6',
         };
         self.header(&mut block, flag)?;
-        if io::copy(&mut contents.take(member.size), &mut self.stream)? != member.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.pad(member.size)
+        io::copy(&mut contents.take(member.size), &mut self.stream)
     }
 
     /// Writes the end of the archive and gives the stream back.
