@@ -15,6 +15,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// An instruction that files or builds are needed for, in Docker's words.
+    #[error("{instruction} is not a valid change command")]
+    Change {
+        /// Its name in small letters.
+        instruction: String,
+    },
     /// A source that the context does not have.
     #[error("line {line}: \"/{path}\": not found")]
     SourceMissing {
@@ -71,9 +77,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Dockerfile { problem: Problem::Unsupported { .. }, .. } | Self::Ignore => ErrorKind::NotImplemented,
-            Self::Dockerfile { .. } | Self::SourceMissing { .. } | Self::Context { .. } | Self::Destination { .. } => {
-                ErrorKind::InvalidParameter
-            }
+            Self::Dockerfile { .. }
+            | Self::Change { .. }
+            | Self::SourceMissing { .. }
+            | Self::Context { .. }
+            | Self::Destination { .. } => ErrorKind::InvalidParameter,
             Self::Layer { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
                 _ => ErrorKind::Internal,

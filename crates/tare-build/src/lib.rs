@@ -6,12 +6,14 @@
 //! ignored.
 
 mod assemble;
+mod change;
 mod context;
 pub mod dockerfile;
 mod error;
 pub mod hello;
 mod plan;
 
+pub use change::change;
 pub use context::Context;
 pub use error::{Error, Result};
 pub use plan::{Action, Plan, Step, plan};

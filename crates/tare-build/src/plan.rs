@@ -81,15 +81,16 @@ pub fn plan(dockerfile: &str) -> Result<Plan> {
     Ok(Plan { steps, config: planner.config })
 }
 
-struct Planner {
-    escape: char,
+/// What the statements so far have come to.
+pub(crate) struct Planner {
+    pub(crate) escape: char,
     /// The environment of the image so far.
-    variables: BTreeMap<String, String>,
-    config: Config,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) config: Config,
 }
 
 impl Planner {
-    fn step(&mut self, instruction: Instruction) -> std::result::Result<Action, Problem> {
+    pub(crate) fn step(&mut self, instruction: Instruction) -> std::result::Result<Action, Problem> {
         match instruction {
             Instruction::From { image } if image == "scratch" => {}
             Instruction::From { image } => {
@@ -112,8 +113,14 @@ impl Planner {
                     }
                 }
             }
-            Instruction::Cmd(command) => self.config.cmd = Some(arguments(command)),
-            Instruction::Entrypoint(command) => self.config.entrypoint = Some(arguments(command)),
+            Instruction::Cmd(command) => self.config.cmd = self.arguments(command),
+            Instruction::Entrypoint(command) => self.config.entrypoint = self.arguments(command),
+            Instruction::Volume(paths) => {
+                for path in paths {
+                    self.config.volumes.insert(self.expand(&path)?, Empty {});
+                }
+            }
+            Instruction::OnBuild(statement) => self.config.on_build.get_or_insert_default().push(statement),
             Instruction::User(user) => self.config.user = self.expand(&user)?,
             Instruction::StopSignal(signal) => {
                 let signal = self.expand(&signal)?;
@@ -168,6 +175,19 @@ impl Planner {
         Ok(clean("/", &source)[1..].to_owned())
     }
 
+    /// A program and its arguments; no words mean none.
+    fn arguments(&self, command: Command) -> Option<Vec<String>> {
+        match command {
+            Command::Exec(words) => Some(words),
+            Command::Shell(line) if line.is_empty() => None,
+            Command::Shell(line) => {
+                let shell = self.config.shell.clone();
+                let shell = shell.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+                Some(shell.into_iter().chain([line]).collect())
+            }
+        }
+    }
+
     fn absolute(&self, path: &str) -> String {
         clean(&self.config.working_dir, path)
     }
@@ -193,13 +213,6 @@ impl Planner {
             None => self.config.env.push(line),
         }
         self.variables.insert(name.to_owned(), value.to_owned());
-    }
-}
-
-fn arguments(command: Command) -> Vec<String> {
-    match command {
-        Command::Exec(words) => words,
-        Command::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
     }
 }
 

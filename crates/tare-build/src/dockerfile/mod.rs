@@ -7,3 +7,4 @@ mod parse;
 pub use parse::{Command, Instruction, Problem, Statement, parse};
 
 pub(crate) use expand::{expand, words};
+pub(crate) use parse::parse_changes;

@@ -49,6 +49,10 @@ pub enum Instruction {
     User(String),
     /// The signal that ends the program.
     StopSignal(String),
+    /// Folders that want a volume.
+    Volume(Vec<String>),
+    /// A statement for builds that start from the image.
+    OnBuild(String),
 }
 
 /// A command in one of its two forms.
@@ -118,7 +122,7 @@ pub enum Problem {
 }
 
 /// All instructions that Dockerfiles know, and this parser does not take.
-const KNOWN: [&str; 8] = ["ADD", "ARG", "HEALTHCHECK", "MAINTAINER", "ONBUILD", "RUN", "SHELL", "VOLUME"];
+const KNOWN: [&str; 6] = ["ADD", "ARG", "HEALTHCHECK", "MAINTAINER", "RUN", "SHELL"];
 
 /// Parses a Dockerfile; returns its statements and its escape character.
 ///
@@ -147,6 +151,12 @@ pub fn parse(text: &str) -> Result<(Vec<Statement>, char), (usize, Problem)> {
     Ok((statements, escape))
 }
 
+/// Parses statements that stand by themselves, as `commit --change` and `import --change` take them.
+pub(crate) fn parse_changes(text: &str) -> Result<Vec<Statement>, (usize, Problem)> {
+    let (lines, escape) = lex(text)?;
+    lines.iter().map(|line| statement(line, escape).map_err(|problem| (line.number, problem))).collect()
+}
+
 fn statement(line: &Line<'_>, escape: char) -> Result<Statement, Problem> {
     let name = line.name.to_ascii_uppercase();
     let arguments = line.arguments.as_str();
@@ -163,6 +173,8 @@ fn statement(line: &Line<'_>, escape: char) -> Result<Statement, Problem> {
         "WORKDIR" => Instruction::Workdir(single("WORKDIR", arguments)?),
         "USER" => Instruction::User(single("USER", arguments)?),
         "STOPSIGNAL" => Instruction::StopSignal(single("STOPSIGNAL", arguments)?),
+        "VOLUME" => Instruction::Volume(volumes(arguments, escape)?),
+        "ONBUILD" => Instruction::OnBuild(trigger(arguments)?),
         known if KNOWN.contains(&known) => return Err(Problem::Unsupported { feature: known.to_owned() }),
         _ => return Err(Problem::Unknown { name: line.name.chars().take(80).collect() }),
     };
@@ -249,6 +261,32 @@ fn command(arguments: &str) -> Command {
 /// A JSON list of strings; what merely looks like one is a line for the shell, as Docker has it.
 fn json_list(text: &str) -> Option<Vec<String>> {
     if text.starts_with('[') { serde_json::from_str(text).ok() } else { None }
+}
+
+fn volumes(arguments: &str, escape: char) -> Result<Vec<String>, Problem> {
+    let words = || words(arguments, escape).into_iter().map(str::to_owned).collect();
+    let paths: Vec<String> = json_list(arguments).unwrap_or_else(words);
+    if paths.is_empty() {
+        return Err(Problem::Arguments { instruction: "VOLUME", expected: "requires at least one argument" });
+    }
+    if paths.iter().any(String::is_empty) {
+        return Err(Problem::Value { what: "volume", value: String::new() });
+    }
+    Ok(paths)
+}
+
+/// The statement of ONBUILD, its instruction in capitals. What it says is looked at when it is run.
+fn trigger(arguments: &str) -> Result<String, Problem> {
+    let arguments = single("ONBUILD", arguments)?;
+    let (name, rest) = arguments.split_once(char::is_whitespace).unwrap_or((&arguments, ""));
+    let name = name.to_ascii_uppercase();
+    match name.as_str() {
+        "ONBUILD" | "FROM" | "MAINTAINER" => Err(Problem::Arguments {
+            instruction: "ONBUILD",
+            expected: "takes any instruction but ONBUILD, FROM and MAINTAINER",
+        }),
+        _ => Ok(format!("{name} {}", rest.trim_start()).trim_end().to_owned()),
+    }
 }
 
 fn single(instruction: &'static str, arguments: &str) -> Result<String, Problem> {
