@@ -1,5 +1,6 @@
 //! What a person sees: commands, tables, exit codes, messages.
 
+mod archives;
 mod attach;
 mod bad_input;
 mod exec;

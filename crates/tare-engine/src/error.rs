@@ -355,6 +355,12 @@ impl Error {
         }
     }
 
+    /// Whether whoever reads what is written here has gone away.
+    #[must_use]
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Store(tare_store::Error::Output { source }) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Where a container's program could not be executed: 127 (not found) or 126 (not executable).
     #[must_use]
     pub fn start_exit_code(&self) -> Option<i32> {

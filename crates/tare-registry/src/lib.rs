@@ -21,6 +21,7 @@ mod credential_helper;
 mod credentials;
 mod dns;
 mod docker_config;
+mod download;
 mod endpoint;
 mod error;
 mod link;

@@ -108,6 +108,9 @@ pub(crate) fn errno_text(error: &io::Error) -> String {
 
 impl From<tare_engine::Error> for Failure {
     fn from(error: tare_engine::Error) -> Self {
+        if error.is_closed_output() {
+            return io::Error::from(io::ErrorKind::BrokenPipe).into();
+        }
         Self::new(chain(&error)).with_hint(error.hint()).with_code(tare_api::status::exit_code(error.kind()))
     }
 }

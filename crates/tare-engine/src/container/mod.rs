@@ -1,5 +1,6 @@
 //! Containers: what is asked of them, how they are shown, and their life.
 
+pub mod changes;
 mod create;
 pub mod exec;
 pub mod life;

@@ -1,7 +1,9 @@
 //! Images as the engine reports them, and what is done with them.
 
 mod check;
+mod commit;
 mod history;
+mod import;
 mod list;
 mod load;
 mod pattern;
@@ -13,7 +15,9 @@ mod save;
 mod usage;
 
 pub use check::{Checked, Damage, Damaged, Repair};
+pub use commit::{CommitRequest, Committed};
 pub use history::HistoryStep;
+pub use import::{ImportRequest, ImportSource};
 pub(crate) use list::has_label;
 pub use list::{ImageDetails, ImageFilter, ImageSummary};
 pub use load::{ArchiveInput, LoadProgress, Loaded};

@@ -1,6 +1,7 @@
 //! Commands for images.
 
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod ls;
