@@ -51,6 +51,7 @@ static VERBS: &[&Verb] = &[
     &container::exec::VERB,
     &container::ls::VERB,
     &image::pull::VERB,
+    &image::push::VERB,
     &image::ls::VERB,
     &system::version::VERB,
     &system::info::VERB,
@@ -86,7 +87,7 @@ static VERBS: &[&Verb] = &[
 ];
 
 /// How many of [`VERBS`] help shows as the common ones.
-const COMMON: usize = 7;
+const COMMON: usize = 8;
 
 /// Words before which commands are grouped.
 static GROUPS: &[(&str, &str)] = &[
@@ -114,7 +115,6 @@ static NOT_YET: &[&str] = &[
     "node",
     "pause",
     "plugin",
-    "push",
     "rename",
     "search",
     "secret",

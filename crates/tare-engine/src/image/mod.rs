@@ -12,6 +12,7 @@ mod pull;
 mod push;
 mod remove;
 mod save;
+mod tags;
 mod usage;
 
 pub use check::{Checked, Damage, Damaged, Repair};

@@ -5,7 +5,7 @@ mod paint;
 use paint::{AskSize, Painter, State};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
-use tare_engine::image::{PullEvent, PullProgress, Pulled};
+use tare_engine::image::{PullEvent, PullProgress, Pulled, PushEvent, PushProgress};
 use tare_spec::{Digest, Reference};
 
 /// Shows nothing.
@@ -13,6 +13,10 @@ pub(crate) struct Silent;
 
 impl PullProgress for Silent {
     fn event(&self, _: PullEvent<'_>) {}
+}
+
+impl PushProgress for Silent {
+    fn event(&self, _: PushEvent<'_>) {}
 }
 
 /// Shows what happens to layers.
@@ -34,6 +38,11 @@ impl Progress {
     pub(crate) fn status(&self, up_to_date: bool, name: &str) {
         let status = if up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
         self.say(&format!("Status: {status} {name}"));
+    }
+
+    /// The display of a push; `first` says where it goes.
+    pub(crate) fn pushing(&self, first: bool) -> Pushing<'_> {
+        Pushing { progress: self, first }
     }
 
     /// Writes a line below the layers so far.
@@ -87,6 +96,37 @@ impl PullProgress for Progress {
     }
 }
 
+/// Shows a push.
+pub(crate) struct Pushing<'a> {
+    progress: &'a Progress,
+    first: bool,
+}
+
+impl PushProgress for Pushing<'_> {
+    fn event(&self, event: PushEvent<'_>) {
+        let Self { progress, first } = self;
+        match event {
+            PushEvent::Repository(reference) if *first => {
+                progress.say(&format!("The push refers to repository [{}]", reference.without_version()));
+            }
+            PushEvent::Repository(_) => {}
+            // Elsewhere than on a terminal Docker has one word for all that comes before the sending.
+            PushEvent::Waiting(layer) => {
+                let waiting = State::Step("Waiting".to_owned());
+                progress.with(|painter| painter.set(&layer.0, waiting, Some("Preparing")));
+            }
+            PushEvent::Preparing(layer) => {
+                let preparing = State::Step("Preparing".to_owned());
+                progress.with(|painter| painter.set(&layer.0, preparing, None));
+            }
+            PushEvent::Progress { layer, current, total } => progress.bytes(&layer.0, "Pushing", current, total),
+            PushEvent::Complete(layer) => progress.done(&layer.0, "Pushed"),
+            PushEvent::Exists(layer) => progress.done(&layer.0, "Layer already exists"),
+            PushEvent::Mounted { layer, from } => progress.done(&layer.0, &format!("Mounted from {from}")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::paint::tests::Shared;
@@ -113,6 +153,39 @@ mod tests {
             shown(false).text(),
             "latest: Pulling from library/nginx\n010101010101: Already exists\n020202020202: Pulling fs layer\n\
              020202020202: Verifying Checksum\n020202020202: Pull complete\nStatus: Downloaded newer image for nginx:latest\n"
+        );
+    }
+
+    #[test]
+    fn a_push_in_dockers_words() {
+        let shown = |terminal| {
+            let out = Shared::default();
+            let progress = Progress::new(Box::new(out.clone()), terminal);
+            let pushing = progress.pushing(true);
+            let [one, two, three] = [1, 2, 3].map(|number| tare_spec::DiffId(Digest::from_sha256([number; 32])));
+            pushing.event(PushEvent::Repository(&Reference::parse("127.0.0.1:5000/web:1").unwrap()));
+            [&one, &two, &three].into_iter().for_each(|layer| pushing.event(PushEvent::Waiting(layer)));
+            pushing.event(PushEvent::Preparing(&one));
+            pushing.event(PushEvent::Progress { layer: &one, current: 5, total: 10 });
+            pushing.event(PushEvent::Complete(&one));
+            pushing.event(PushEvent::Exists(&two));
+            pushing.event(PushEvent::Mounted { layer: &three, from: "base" });
+            progress.say("1: digest: sha256:x size: 5");
+            out
+        };
+        let (one, two, three) = ("01".repeat(6), "02".repeat(6), "03".repeat(6));
+        let steps = [
+            "The push refers to repository [127.0.0.1:5000/web]".to_owned(),
+            format!("{one}: Pushed"),
+            format!("{two}: Layer already exists"),
+            format!("{three}: Mounted from base"),
+            "1: digest: sha256:x size: 5".to_owned(),
+        ];
+        assert_eq!(shown(true).screen(), steps);
+        let plain = shown(false).text();
+        assert!(
+            plain.contains(&format!("{one}: Preparing\n{two}: Preparing\n{three}: Preparing\n{one}: Pushed\n")),
+            "{plain}"
         );
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rm;
 pub(crate) mod save;
 pub(crate) mod tag;
