@@ -10,6 +10,7 @@ mod lifecycle;
 mod logs;
 mod messages;
 mod prune;
+mod registry;
 mod run;
 mod session;
 mod tables;

@@ -61,6 +61,13 @@ impl Terminal {
         tcgetattr(&self.program_side).unwrap()
     }
 
+    /// Lets the terminal show what is typed, as a person's does.
+    pub(crate) fn set_echo(&self) {
+        let mut modes = self.modes();
+        modes.local_modes.insert(LocalModes::ECHO);
+        tcsetattr(&self.program_side, OptionalActions::Now, &modes).unwrap();
+    }
+
     /// Waits for the program's end and gives its exit code.
     pub(crate) fn wait(&mut self) -> i32 {
         command::wait(&mut self.child, &self.what)

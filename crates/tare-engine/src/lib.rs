@@ -5,6 +5,7 @@ pub mod container;
 pub mod engine;
 pub mod error;
 pub mod image;
+pub mod login;
 mod monitor;
 pub mod registry;
 pub mod session;

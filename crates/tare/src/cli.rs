@@ -53,6 +53,9 @@ static VERBS: &[&Verb] = &[
     &image::pull::VERB,
     &image::push::VERB,
     &image::ls::VERB,
+    &registry::login::VERB,
+    &registry::logout::VERB,
+    &registry::search::VERB,
     &system::version::VERB,
     &system::info::VERB,
     &container::attach::VERB,
@@ -87,7 +90,7 @@ static VERBS: &[&Verb] = &[
 ];
 
 /// How many of [`VERBS`] help shows as the common ones.
-const COMMON: usize = 8;
+const COMMON: usize = 11;
 
 /// Words before which commands are grouped.
 static GROUPS: &[(&str, &str)] = &[
@@ -108,15 +111,12 @@ static NOT_YET: &[&str] = &[
     "context",
     "cp",
     "events",
-    "login",
-    "logout",
     "manifest",
     "network",
     "node",
     "pause",
     "plugin",
     "rename",
-    "search",
     "secret",
     "service",
     "stack",
@@ -306,6 +306,7 @@ fn group_help(group: &str, about: &str) -> String {
 
 fn list(text: &mut String, rows: impl Iterator<Item = (&'static str, &'static str)>) {
     for (name, about) in rows {
+        let about = about.lines().next().unwrap_or_default().trim_end_matches('.');
         let _ = writeln!(text, "  {name:<11} {about}");
     }
 }
