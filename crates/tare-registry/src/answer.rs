@@ -85,6 +85,14 @@ impl Answer {
         if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
     }
 
+    /// Reads past what nobody wants to know, so that the connection can be used again; gives up where that is much.
+    pub(crate) fn discard(self) {
+        if self.content_length().is_some_and(|length| length <= ERROR_LIMIT) {
+            // A connection that breaks here is only not used again.
+            drop(std::io::copy(&mut self.into_reader(), &mut std::io::sink()));
+        }
+    }
+
     /// What the server says about a failure. Whatever prevents reading it is less interesting than the failure.
     pub(crate) fn message(self) -> Option<RegistryMessage> {
         let mut bytes = Vec::new();

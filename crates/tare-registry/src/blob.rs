@@ -23,6 +23,8 @@ pub(crate) struct BlobReader {
     /// How many bytes were given away, or were not wanted.
     offset: u64,
     body: Option<Stream>,
+    /// Whether all was given away.
+    ended: bool,
     failures: u32,
     failed_at: u64,
 }
@@ -31,6 +33,8 @@ struct Stream {
     url: Url,
     endpoint: Arc<Endpoint>,
     reader: Box<dyn Read + Send>,
+    /// Whether the reader knows its end without asking the server.
+    bounded: bool,
 }
 
 impl BlobReader {
@@ -44,13 +48,14 @@ impl BlobReader {
         if offset > size {
             return Err(Error::BlobSize { digest, expected: size, actual: offset });
         }
-        Ok(Self { client, reference, digest, size, offset, body: None, failures: 0, failed_at: offset })
+        Ok(Self { client, reference, digest, size, offset, body: None, ended: false, failures: 0, failed_at: offset })
     }
 
     /// Asks for the blob from where we are.
     pub(crate) fn open(&mut self) -> Result<(), Error> {
         // No range begins at the end (RFC 9110, section 14.1.2).
         if self.offset == self.size && self.offset > 0 {
+            self.ended = true;
             return Ok(());
         }
         let range = format!("bytes={}-", self.offset);
@@ -76,13 +81,14 @@ impl BlobReader {
         {
             return Err(self.wrong_size(actual));
         }
+        let bounded = answer.content_length().is_some();
         let mut reader: Box<dyn Read + Send> = Box::new(answer.into_reader());
         if start < self.offset {
             // The server does not know ranges: what we have already is read past.
             let passed = io::copy(&mut (&mut reader).take(self.offset - start), &mut io::sink());
             passed.map_err(|error| self.transport_error(error, &url))?;
         }
-        self.body = Some(Stream { url, endpoint, reader });
+        self.body = Some(Stream { url, endpoint, reader, bounded });
         Ok(())
     }
 
@@ -131,8 +137,10 @@ impl BlobReader {
     /// The next bytes, or why there are none.
     fn step(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let Some(stream) = &mut self.body else {
-            self.open()?;
-            return if self.body.is_some() { self.step(buffer) } else { Ok(0) };
+            if !self.ended {
+                self.open()?;
+            }
+            return if self.ended { Ok(0) } else { self.step(buffer) };
         };
         let count = loop {
             match stream.reader.read(buffer) {
@@ -153,6 +161,11 @@ impl BlobReader {
             return Err(self.wrong_size(end));
         }
         self.offset = end;
+        // The connection is free for others only after the end was read, which callers who count may never do.
+        if end == self.size && (count == 0 || stream.bounded && matches!(stream.reader.read(&mut [0]), Ok(0))) {
+            self.ended = true;
+            self.body = None;
+        }
         Ok(count)
     }
 }

@@ -29,7 +29,7 @@ impl Challenge {
 }
 
 /// The known challenges of one `WWW-Authenticate` header, which may hold several.
-fn parse_challenges(header: &str) -> Vec<Challenge> {
+pub(crate) fn parse_challenges(header: &str) -> Vec<Challenge> {
     let mut found: Vec<(String, HashMap<String, String>)> = Vec::new();
     let mut rest = header;
     loop {

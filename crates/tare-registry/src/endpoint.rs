@@ -166,7 +166,10 @@ impl Shared {
             // Only the registry itself may ask who we are; what it redirects to may not.
             let is_registry = own && answer.url.origin() == session.base.origin();
             match Challenge::of(&answer).filter(|_| answer.status() == 401 && is_registry && !challenged) {
-                Some(challenge) => session.challenged(challenge, authorization.as_deref()),
+                Some(challenge) => {
+                    session.challenged(challenge, authorization.as_deref());
+                    answer.discard();
+                }
                 None => return Ok(answer),
             }
             challenged = true;
@@ -243,6 +246,7 @@ impl Shared {
         // is not the registry's.
         let challenge =
             Challenge::of(&answer).filter(|_| answer.status() == 401 && answer.url.origin() == base.origin());
+        answer.discard();
         let session = Arc::new(Session::new(&endpoint.name, base, challenge));
         *known = Some(Arc::clone(&session));
         Ok(session)

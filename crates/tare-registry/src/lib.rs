@@ -24,6 +24,8 @@ mod docker_config;
 mod download;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod listing;
 mod login;

@@ -254,6 +254,7 @@ impl Transport {
                 return Err(answer.protocol("redirect without a usable Location"));
             };
             self.check_downgrade(url, &at, &next)?;
+            answer.discard();
             at = next;
         }
         Err(Error::Protocol {
@@ -294,6 +295,7 @@ impl Transport {
                     if !is_passing(answer.status()) || last || asked_wait.is_some_and(|wait| wait > RETRY_AFTER_LIMIT) {
                         return Ok(answer);
                     }
+                    answer.discard();
                     std::thread::sleep(asked_wait.unwrap_or_default());
                 }
                 Err(Failed::Source(source)) => return Err(Error::Source { url: url.shown(), source }),
@@ -372,6 +374,14 @@ mod tests {
 
     /// Gives this answer to each of so many TLS connections, as the host `reg.test`.
     fn tls_server(connections: usize, answer: &'static str) -> SocketAddr {
+        serve_tls(connections, answer, rustls::server::WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn serve_tls(
+        connections: usize,
+        answer: &'static str,
+        clients: Arc<dyn rustls::server::danger::ClientCertVerifier>,
+    ) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let key = PrivateKeyDer::try_from(KEY).unwrap();
@@ -379,7 +389,7 @@ mod tests {
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![CertificateDer::from(CERTIFICATE)], key)
             .unwrap();
         let config = Arc::new(config);
@@ -398,15 +408,26 @@ mod tests {
         address
     }
 
-    fn status(insecure: &[&str], trusted: &[&[u8]], host: &str, port: u16) -> Result<u16, Error> {
+    /// One that trusts these only, and finds `reg.test` and `other.test` here.
+    fn transport(
+        insecure: &[&str],
+        trusted: &[&[u8]],
+        certificates: &std::path::Path,
+    ) -> (Transport, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let hosts = folder.path().join("hosts");
         std::fs::write(&hosts, "127.0.0.1 reg.test other.test\n").unwrap();
-        let mut transport = Transport::for_tests(insecure, folder.path());
+        let mut transport = Transport::for_tests(insecure, certificates);
         transport.agents.resolver.hosts = hosts;
+        // Without the proxy that the environment may name.
         transport.agents.proxy = false;
         let roots = trusted.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         assert!(transport.agents.roots.set(roots).is_ok());
+        (transport, folder)
+    }
+
+    fn status(insecure: &[&str], trusted: &[&[u8]], host: &str, port: u16) -> Result<u16, Error> {
+        let (transport, _hosts) = transport(insecure, trusted, "/nonexistent".as_ref());
         let url = Url::parse(&format!("https://{host}:{port}/v2/")).unwrap();
         transport.send(&url, &Request::new("Get"), None).map(|answer| answer.status())
     }
@@ -421,6 +442,46 @@ mod tests {
         assert!(refused(status(&["reg.test:1"], &[], "reg.test", port)), "another port was excepted");
         assert!(matches!(status(&[&format!("reg.test:{port}")], &[], "reg.test", port), Ok(200)));
         assert!(matches!(status(&[], &[], "127.0.0.1", port), Ok(200)));
+    }
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    }
+
+    /// A server that wants to know who comes, and what a folder of certs.d makes of it.
+    #[test]
+    fn certificates_of_a_folder_are_of_its_host_only() {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from(CA)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let port = serve_tls(1, "200 OK", verifier.build().unwrap()).port();
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join(format!("reg.test:{port}"));
+        std::fs::create_dir(&own).unwrap();
+        let get = |port| {
+            let (transport, _hosts) = transport(&[], &[], folder.path());
+            let url = Url::parse(&format!("https://reg.test:{port}/v2/")).unwrap();
+            transport.send(&url, &Request::new("Get"), None).map(|answer| answer.status())
+        };
+        for (name, content) in [
+            ("ca.crt", pem("CERTIFICATE", CA)),
+            ("client.cert", pem("CERTIFICATE", CERTIFICATE)),
+            ("client.key", pem("PRIVATE KEY", KEY)),
+        ] {
+            std::fs::write(own.join(name), content).unwrap();
+        }
+        assert!(matches!(get(port), Ok(200)), "{:?}", get(port));
+        let other = tls_server(1, "200 OK").port();
+        assert!(matches!(get(other), Err(Error::Certificates { .. } | Error::Transport { .. })), "another port");
+        for (name, content) in [("ca.crt", "no certificate"), ("client.key", "no key")] {
+            let good = std::fs::read(own.join(name)).unwrap();
+            std::fs::write(own.join(name), content).unwrap();
+            let error = get(port).unwrap_err();
+            assert!(matches!(&error, Error::ConfigInvalid { path, .. } if path.ends_with(name)), "{error}");
+            std::fs::write(own.join(name), good).unwrap();
+        }
     }
 
     #[test]

@@ -122,7 +122,10 @@ impl<'a> Upload<'a> {
         self.chunk = self.chunk.max(self.least);
         self.follow(&answer)?;
         match self.location {
-            Some(_) => Ok(()),
+            Some(_) => {
+                answer.discard();
+                Ok(())
+            }
             None => Err(answer.protocol("an upload without a usable Location")),
         }
     }
@@ -145,7 +148,10 @@ impl<'a> Upload<'a> {
             Some(actual) if actual.algorithm() == self.digest().algorithm() && actual != *self.digest() => {
                 Err(Error::DigestMismatch { expected: self.digest().clone(), actual })
             }
-            _ => Ok(()),
+            _ => {
+                answer.discard();
+                Ok(())
+            }
         }
     }
 
@@ -173,6 +179,7 @@ impl<'a> Upload<'a> {
                 return Err(answer.protocol(format!("sent bytes {range}, the registry says it has {stored} bytes")));
             }
             self.offset = stored;
+            answer.discard();
         }
         self.put(size)
     }
@@ -292,7 +299,7 @@ impl Read for Counted<'_> {
 
 /// How many bytes a `Range: 0-99` of an upload speaks of. `0-0` is what registries say for none: whoever has one byte
 /// will complain of the range and be asked again.
-fn stored_bytes(range: Option<&str>) -> Option<u64> {
+pub(crate) fn stored_bytes(range: Option<&str>) -> Option<u64> {
     let range = range?;
     let (start, end) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
     let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);

@@ -299,6 +299,22 @@ fn manifests_are_stored_as_they_are() {
 }
 
 #[test]
+fn connections_are_used_again() {
+    let uploads = Uploads::default();
+    let server = Server::start(move |request| match request.path.contains("/blobs/sha256:") {
+        true => Response::new(200, "content"),
+        false => uploads.answer(request),
+    });
+    let (client, web) = (anonymous(), reference(&server, "web"));
+    for _ in 0..5 {
+        upload(&client, &web, b"content").unwrap();
+        let mut bytes = [0; 7];
+        client.blob(&web, &descriptor(b"content")).unwrap().read_exact(&mut bytes).unwrap();
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
 fn credentials_are_asked_for_once() {
     struct Counting(Arc<AtomicUsize>);
     impl Credentials for Counting {

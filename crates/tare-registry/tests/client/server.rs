@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a client asked for.
@@ -72,6 +72,8 @@ impl Response {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    /// Without those for TLS.
+    connections: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -90,6 +92,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stopping = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
         let behaviour = Arc::new((after, answer));
         let (seen, stop) = (Arc::clone(&requests), Arc::clone(&stopping));
         std::thread::spawn(move || {
@@ -97,12 +101,13 @@ impl Server {
                 if stop.load(Ordering::SeqCst) {
                     break;
                 }
+                let counter = Arc::clone(&counter);
                 let (behaviour, seen) = (Arc::clone(&behaviour), Arc::clone(&seen));
                 // A client that goes away in the middle is no failure of the server.
-                std::thread::spawn(move || drop(serve(stream.unwrap(), &behaviour.0, &behaviour.1, &seen)));
+                std::thread::spawn(move || drop(serve(stream.unwrap(), &counter, &behaviour.0, &behaviour.1, &seen)));
             }
         });
-        Self { address, requests, stopping }
+        Self { address, requests, connections, stopping }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -111,6 +116,10 @@ impl Server {
 
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// How often paths that begin so were asked for.
@@ -128,12 +137,16 @@ impl Drop for Server {
 
 fn serve(
     stream: TcpStream,
+    connections: &AtomicUsize,
     after: &dyn Fn(&Request) -> Option<usize>,
     answer: &dyn Fn(&Request) -> Response,
     seen: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
+    if reader.fill_buf()?.first().is_some_and(|first| *first != 0x16) {
+        connections.fetch_add(1, Ordering::SeqCst);
+    }
     // The first byte of a TLS handshake: hang up, as servers without TLS do.
     while reader.fill_buf()?.first().is_some_and(|first| *first != 0x16) {
         let mut line = String::new();
