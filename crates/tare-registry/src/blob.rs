@@ -122,7 +122,7 @@ impl BlobReader {
         self.failed_at = self.offset;
         self.failures += 1;
         let retry = self.client.shared.transport.retry;
-        let again = matches!(error, Error::Transport { .. }) && is_transient(error) && self.failures < retry.attempts;
+        let again = may_pass(error) && self.failures < retry.attempts;
         if again {
             retry.wait(self.failures);
             return true;
@@ -170,10 +170,13 @@ impl BlobReader {
     }
 }
 
-/// Whether the same request may well succeed in a moment.
-pub(crate) fn is_transient(error: &Error) -> bool {
+/// Whether a transfer that broke so may well go on in a moment. Unlike at its beginning, a registry that cannot be
+/// reached is one that was there just now, and is probably being restarted.
+pub(crate) fn may_pass(error: &Error) -> bool {
     match error {
-        Error::Transport { source, .. } => source.is_transient(),
+        Error::Transport { source, .. } => {
+            source.is_transient() || matches!(source, TransportError::Dial { .. } | TransportError::DialTimeout { .. })
+        }
         Error::Status { status, .. } => is_passing(*status),
         _ => false,
     }

@@ -11,7 +11,7 @@
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::auth::Session;
-use crate::blob::is_transient;
+use crate::blob::may_pass;
 use crate::client::CONTENT_DIGEST;
 use crate::endpoint::{Object, Shared};
 use crate::error::Error;
@@ -96,14 +96,10 @@ impl<'a> Upload<'a> {
         let mut result = self.put(0);
         while let Err(error) = result {
             let Some(remedy) = self.remedy(&error) else { return Err(error) };
-            match remedy {
-                Remedy::Again | Remedy::Smaller => self.ask_offset()?,
-                Remedy::Anew => {
-                    self.cancel();
-                    self.start()?;
-                }
+            if let Remedy::Anew = remedy {
+                self.cancel();
             }
-            result = self.chunks();
+            result = self.ask_offset().and_then(|()| self.chunks());
         }
         result
     }
@@ -184,8 +180,11 @@ impl<'a> Upload<'a> {
         self.put(size)
     }
 
-    /// Asks how much the registry has; begins anew if it does not know of the upload.
+    /// Asks how much the registry has; begins anew if neither of us knows of the upload.
     fn ask_offset(&mut self) -> Result<(), Error> {
+        if self.location.is_none() {
+            return self.start();
+        }
         let answer = self.ask(&self.location()?, &Request::new("Get"))?;
         if !matches!(answer.status(), 200..=204) {
             self.cancel();
@@ -211,7 +210,7 @@ impl<'a> Upload<'a> {
     fn remedy(&mut self, error: &Error) -> Option<Remedy> {
         let wait = match error {
             Error::TooManyRequests { limit, .. } => Some(limit.resets.unwrap_or_default()),
-            error if is_transient(error) => Some(Duration::ZERO),
+            error if may_pass(error) => Some(Duration::ZERO),
             _ => None,
         };
         let remedy = match (error, wait) {
@@ -220,7 +219,8 @@ impl<'a> Upload<'a> {
             (Error::Status { status: 413, .. }, _) => Remedy::Smaller,
             (Error::Status { status: 405 | 411 | 501, .. }, _) if self.failures == 0 => Remedy::Smaller,
             // Not the range that it expects; not an upload that it knows.
-            (Error::Status { status: 416, .. }, _) => Remedy::Again,
+            (Error::Status { status: 416, .. }, _) if self.failures == 0 => Remedy::Again,
+            (Error::Status { status: 416, .. }, _) => Remedy::Anew,
             (Error::BlobUnknown { source, .. }, _) if source.code == "BLOB_UPLOAD_UNKNOWN" => Remedy::Anew,
             _ => return None,
         };
