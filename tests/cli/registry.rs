@@ -111,6 +111,8 @@ fn what_cannot_be_pushed_says_why() {
         "{}",
         missing.stderr
     );
+    let inspected = host.tare(&["history", "127.0.0.1:5000/busybox:v3"]).fails(1);
+    assert!(inspected.stderr.contains("hint: there is `127.0.0.1:5000/busybox:latest`"), "{}", inspected.stderr);
     let unknown = host.tare(&["push", "127.0.0.1:5000/none"]).fails(1);
     assert!(unknown.stderr.contains("hint: `tare tag IMAGE 127.0.0.1:5000/none:latest`"), "{}", unknown.stderr);
     let all = host.tare(&["push", "-a", "127.0.0.1:5000/busybox:v2"]).fails(1);

@@ -355,6 +355,18 @@ impl Error {
         }
     }
 
+    /// Whether a file system has no room left.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Self::File { source, .. } | Self::System { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Store(error) => matches!(error, tare_store::Error::NoSpace { .. }),
+            Self::Monitor(failure) => failure.hint.as_deref() == Some(NO_SPACE),
+            Self::CleanUp { error, .. } => error.is_full_disk(),
+            error => error.hint().as_deref() == Some(NO_SPACE),
+        }
+    }
+
     /// Whether whoever reads what is written here has gone away.
     #[must_use]
     pub fn is_closed_output(&self) -> bool {
@@ -386,8 +398,11 @@ fn io_kind(error: &io::Error) -> ErrorKind {
     }
 }
 
+/// What helps against a full disk; the monitor hands it on as the text that it is.
+const NO_SPACE: &str = "`df -h` shows the full file system; `tare images` and `tare ps -a` show what can be removed with `tare rmi` and `tare rm`";
+
 fn no_space() -> String {
-    "`df -h` shows the full file system; `tare images` and `tare ps -a` show what can be removed with `tare rmi` and `tare rm`".into()
+    NO_SPACE.into()
 }
 
 fn runtime_hint(error: &tare_runtime::Error) -> Option<String> {

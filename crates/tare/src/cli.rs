@@ -202,7 +202,7 @@ fn dispatch(words: &[String]) -> Outcome {
     // What was written before an error counts, too; the first thing that went wrong is the one to tell.
     match (outcome, ui.out.flush()) {
         (Ok(_), Err(error)) => Err(error.into()),
-        (outcome, _) => outcome,
+        (outcome, _) => outcome.map_err(|failure| ui.advise(failure)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a command ends: its exit code, or what went wrong and what the person can do about it.
 
+use crate::advice::Topic;
 use crate::cli::Verb;
 use crate::flags::help;
 use std::error::Error;
@@ -26,6 +27,8 @@ pub(crate) struct Failure {
     pub(crate) text: Option<String>,
     /// What the person can do.
     pub(crate) hint: Option<String>,
+    /// What a better hint may be found for.
+    pub(crate) topic: Option<Topic>,
     /// The usage lines below a refused command line; there the text stands alone, without `Error:`.
     usage: Option<String>,
     /// Exit code.
@@ -35,14 +38,14 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with exit code 1.
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), hint: None, usage: None, code: Exit::FAILURE.0 }
+        Self { text: Some(text.into()), hint: None, topic: None, usage: None, code: Exit::FAILURE.0 }
     }
 
     /// A command line that makes no sense for `verb`, called as `path`.
     pub(crate) fn usage(verb: &Verb, path: &str, text: String, code: u8) -> Self {
         let usage =
             format!("\nUsage:  {path}{}\n\nRun '{path} --help' for more information", help::with_space(verb.usage));
-        Self { text: Some(text), hint: None, usage: Some(usage), code }
+        Self { text: Some(text), hint: None, topic: None, usage: Some(usage), code }
     }
 
     /// A command that does not exist below `path`.
@@ -50,6 +53,7 @@ impl Failure {
         Self {
             text: Some(format!("tare: unknown command: {path} {word}")),
             hint: near.map(|near| format!("did you mean `{path} {near}`?")),
+            topic: None,
             usage: Some(format!("\nRun '{path} --help' for more information")),
             code: Exit::FAILURE.0,
         }
@@ -111,14 +115,18 @@ impl From<tare_engine::Error> for Failure {
         if error.is_closed_output() {
             return io::Error::from(io::ErrorKind::BrokenPipe).into();
         }
-        Self::new(chain(&error)).with_hint(error.hint()).with_code(tare_api::status::exit_code(error.kind()))
+        let topic = Topic::of(&error);
+        let failure = Self { topic, ..Self::new(chain(&error)) };
+        failure.with_hint(error.hint()).with_code(tare_api::status::exit_code(error.kind()))
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self { text: None, hint: None, usage: None, code: Exit::SUCCESS.0 },
+            io::ErrorKind::BrokenPipe => {
+                Self { text: None, hint: None, topic: None, usage: None, code: Exit::SUCCESS.0 }
+            }
             _ => Self::new(format!("write to standard output: {}", errno_text(&error))),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The program is a thin skin: it reads flags, calls the engine, and shows what the engine says in Docker's words.
 
+mod advice;
 mod cli;
 mod commands;
 mod detach;

@@ -23,6 +23,11 @@ impl Ui {
         Self { options, out: BufWriter::with_capacity(1 << 15, io::stdout()) }
     }
 
+    /// A failure with the best hint that can be found here.
+    pub(crate) fn advise(&self, failure: Failure) -> Failure {
+        failure.advised(&self.options)
+    }
+
     /// Opens the engine.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(self.options.clone())?)
@@ -66,6 +71,7 @@ impl Ui {
                 Ok(Some(line)) => self.line(&line)?,
                 Ok(None) => {}
                 Err(failure) => {
+                    let failure = self.advise(failure);
                     note(&failure.message());
                     exit = crate::failure::Exit(failure.code);
                 }

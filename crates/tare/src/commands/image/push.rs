@@ -1,5 +1,6 @@
 //! `push`
 
+use crate::advice;
 use crate::cli::Verb;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::Flag;
@@ -79,11 +80,8 @@ fn explained(engine: &Engine, reference: &Reference, error: tare_engine::Error) 
     let familiar = reference.familiar();
     if missing {
         let tags = engine.local_tags(&reference.without_version().to_string()).unwrap_or_default();
-        let names: Vec<String> = tags.iter().take(MOST_NAMES).map(|name| format!("`{}`", name.familiar())).collect();
-        return match names.as_slice() {
-            [] => failure.with_hint(Some(format!("`tare tag IMAGE {familiar}` gives an image that name first"))),
-            names => failure.with_hint(Some(format!("there is {} here", names.join(", ")))),
-        };
+        let tag_it = || format!("`tare tag IMAGE {familiar}` gives an image that name first");
+        return failure.with_hint(Some(advice::here(&tags).unwrap_or_else(tag_it)));
     }
     // `library` belongs to Docker: a name without a slash was meant for somewhere else.
     if refused && reference.registry() == DEFAULT_REGISTRY && reference.repository().starts_with("library/") {
@@ -93,6 +91,3 @@ fn explained(engine: &Engine, reference: &Reference, error: tare_engine::Error) 
     }
     failure
 }
-
-/// More names than these help nobody.
-const MOST_NAMES: usize = 5;
