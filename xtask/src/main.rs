@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod edges;
 mod fences;
 mod golden;
@@ -21,6 +22,7 @@ cargo xtask TASK
   check [--quick]                  formatting, clippy, edges, fences, tests (--quick: no tests)
   edges                            which crate may use which
   golden [ARGUMENTS]               rewrite the expected results of the golden tests; look at the difference before committing it
+  conformance PROGRAM              run the conformance suite of the OCI distribution specification against `tare registry serve`
   bench [--quick] [WORD]           measure beside podman, crun, runc and docker where they are installed; WORD selects rows
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "edges" => edges::run(),
         "golden" => golden::run(rest),
         "bench" => bench::run(rest),
+        "conformance" => conformance::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
