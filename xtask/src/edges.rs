@@ -25,10 +25,14 @@ const EDGES: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates of others that are heavy, or whose use is one crate's job, and who may use them.
-const ENTRANCES: [(&str, &[&str]); 5] = [
+const ENTRANCES: [(&str, &[&str]); 9] = [
+    ("bcrypt", &["tare-registry"]),
     ("clap", &["tare"]),
     ("flate2", &["tare-store", "tare-engine"]),
+    ("hyper", &["tare-registry"]),
     ("libc", &["tare-sys"]),
+    ("tokio", &["tare-registry"]),
+    ("tokio-rustls", &["tare-registry"]),
     ("ureq", &["tare-registry"]),
     ("zstd", &["tare-store"]),
 ];

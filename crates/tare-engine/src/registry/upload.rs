@@ -21,6 +21,8 @@ use tare_store::content::Hasher;
 
 /// How long nobody may go on with an upload before it is removed.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// How many new bytes the disk is told to write.
+const WRITE_BACK: u64 = 16 << 20;
 /// How many hashes of uploads between their requests are kept.
 const HASHES: usize = 4096;
 
@@ -123,6 +125,8 @@ pub(super) struct FileUpload {
     path: PathBuf,
     id: UploadId,
     size: u64,
+    /// Up to where the disk was told to begin.
+    written_back: u64,
     hash: Option<Hasher>,
     hashes: Arc<Hashes>,
     target: UploadTarget,
@@ -138,7 +142,7 @@ impl FileUpload {
         hashes: Arc<Hashes>,
         target: UploadTarget,
     ) -> Self {
-        Self { file, path, id, size, hash, hashes, target }
+        Self { file, path, id, size, written_back: size, hash, hashes, target }
     }
 
     /// The digest of the whole file.
@@ -159,6 +163,15 @@ impl FileUpload {
                 Err(source) => return Err(Error::file("read", &self.path, source)),
             }
         }
+    }
+
+    /// Lets the disk begin with what is new, so that there is little left to wait for at the end. The kernel takes "not needed"
+    /// for dirty pages as "write them" (mm/fadvise.c).
+    fn write_back(&mut self) {
+        let length = std::num::NonZero::new(self.size - self.written_back);
+        // Advice that is not taken costs time only.
+        let _ = rustix::fs::fadvise(&self.file, self.written_back, length, rustix::fs::Advice::DontNeed);
+        self.written_back = self.size;
     }
 
     fn remove(&mut self) -> Result<()> {
@@ -186,6 +199,9 @@ impl Upload for FileUpload {
             hash.update(bytes);
         }
         self.size += bytes.len() as u64;
+        if self.size - self.written_back >= WRITE_BACK {
+            self.write_back();
+        }
         Ok(())
     }
 

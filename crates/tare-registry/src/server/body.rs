@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 /// How much is read from or written to the disk at once, in bytes.
@@ -26,23 +27,65 @@ const GRACE: Duration = Duration::from_secs(60);
 /// The body of an answer.
 #[derive(Debug)]
 pub(super) enum Payload {
-    /// Nothing, or a document.
-    Bytes(Bytes),
+    /// Nothing, or a document, with its share of the memory for large ones.
+    Bytes(Bytes, Option<OwnedSemaphorePermit>),
     /// A part of a blob.
     File(FilePart),
 }
 
 impl Payload {
     pub(super) fn empty() -> Self {
-        Self::Bytes(Bytes::new())
+        Self::document(Bytes::new())
+    }
+
+    /// A document.
+    pub(super) fn document(document: impl Into<Bytes>) -> Self {
+        Self::Bytes(document.into(), None)
+    }
+
+    /// The same with a share of the memory for documents; `None` when others have it all.
+    pub(super) fn within(self, memory: &Memory) -> Option<Self> {
+        match self {
+            Self::Bytes(bytes, None) => memory.share(bytes.len() as u64).map(|share| Self::Bytes(bytes, share)),
+            other => Some(other),
+        }
     }
 
     /// How many bytes it has.
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Bytes(bytes, _) => bytes.len() as u64,
             Self::File(part) => part.left,
         }
+    }
+}
+
+/// The memory that documents above a certain size share: manifests and lists, while clients send or take them. Slow clients
+/// can have it all, but no more.
+pub(super) struct Memory(Arc<Semaphore>);
+
+impl Memory {
+    /// Documents of this size need no share, and shares are multiples of it.
+    const UNIT: u64 = 64 << 10;
+    /// 128 MiB.
+    const UNITS: usize = 2048;
+
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(Self::UNITS)))
+    }
+
+    /// A share for so many bytes.
+    fn share(&self, size: u64) -> Option<Option<OwnedSemaphorePermit>> {
+        match u32::try_from(size / Self::UNIT) {
+            Ok(0) => Some(None),
+            Ok(units) => Arc::clone(&self.0).try_acquire_many_owned(units).ok().map(Some),
+            Err(_) => None,
+        }
+    }
+
+    /// What a client is told that comes when there is none left.
+    pub(super) fn refusal() -> Refusal {
+        Refusal::new(Code::TooManyRequests, "too many large documents at once").with_header("retry-after", "5")
     }
 }
 
@@ -112,8 +155,8 @@ impl Body for Payload {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Bytes(bytes, _) if bytes.is_empty() => Poll::Ready(None),
+            Self::Bytes(bytes, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::File(part) => {
                 if part.reading.is_none() {
                     part.read_ahead();
@@ -177,13 +220,17 @@ impl Received {
     }
 
     /// All of it, if it is not longer than `limit`; else `None`.
-    pub(super) async fn collect(&mut self, limit: u64) -> Result<Option<Vec<u8>>, Refusal> {
-        let mut all = Vec::new();
+    pub(super) async fn collect(&mut self, limit: u64, memory: &Memory) -> Result<Option<Vec<u8>>, Refusal> {
+        let (mut all, mut shares) = (Vec::new(), Vec::new());
         while let Some(data) = self.next().await? {
             if self.count > limit {
                 return Ok(None);
             }
             all.extend_from_slice(&data);
+            let unpaid = self.count - shares.len() as u64 * Memory::UNIT;
+            for _ in 0..unpaid / Memory::UNIT {
+                shares.push(memory.share(Memory::UNIT).ok_or_else(Memory::refusal)?);
+            }
         }
         Ok(Some(all))
     }

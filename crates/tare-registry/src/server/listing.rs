@@ -58,7 +58,7 @@ impl Service {
             let kind = kind.map_or_else(String::new, |kind| format!("&artifactType={}", encode(kind)));
             format!("</v2/{name}/referrers/{subject}?last={}{kind}>; rel=\"next\"", encode(last.as_str()))
         });
-        linked(with_body(StatusCode::OK, &headers, Payload::Bytes(index.to_string().into())), link)
+        linked(with_body(StatusCode::OK, &headers, Payload::document(index.to_string())), link)
     }
 }
 

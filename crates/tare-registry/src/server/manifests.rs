@@ -37,7 +37,7 @@ impl Service {
         // Distribution specification, "Warnings".
         let warning = "299 - \"the registry behind this cache cannot be reached: this may be out of date\"";
         headers.extend(stale.then_some(("warning", warning)));
-        with_body(StatusCode::OK, &headers, Payload::Bytes(manifest.bytes.clone().into()))
+        with_body(StatusCode::OK, &headers, Payload::document(manifest.bytes))
     }
 
     pub(super) async fn put_manifest(&self, call: &mut Call, name: Repository, id: ManifestId) -> Answer {
@@ -51,7 +51,7 @@ impl Service {
         }
         let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
         let tags = tags(call, &id)?;
-        let bytes = call.body.collect(MANIFEST_LIMIT).await?.ok_or_else(too_large)?;
+        let bytes = call.body.collect(MANIFEST_LIMIT, &self.memory).await?.ok_or_else(too_large)?;
         // Hashing and parsing four megabytes would hold up other requests.
         let work = move || read_manifest(bytes, content_type.as_deref(), &id, tags);
         let new = tokio::task::spawn_blocking(work).await.map_err(|panic| Refusal::internal(panic.to_string()))??;

@@ -31,6 +31,7 @@ pub use storage::{
 };
 pub use tls::TlsFiles;
 
+use body::Memory;
 use htpasswd::Gate;
 use proxy::Proxy;
 use service::Service;
@@ -108,6 +109,7 @@ impl Server {
             proxy: options.proxy.map(Proxy::new),
             log,
             patience: options.limits.idle,
+            memory: Memory::new(),
             changes: Semaphore::new(CHANGES),
         };
         let address = listener.local_addr().map_err(listen)?;

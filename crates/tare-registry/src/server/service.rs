@@ -1,7 +1,7 @@
 //! From a request to its answer.
 
 use super::access::{Access, Event};
-use super::body::{Payload, Received};
+use super::body::{Memory, Payload, Received};
 use super::htpasswd::Gate;
 use super::proxy::Proxy;
 use super::refusal::{Code, Refusal};
@@ -24,6 +24,7 @@ pub(super) struct Service {
     pub(super) proxy: Option<Proxy>,
     pub(super) log: Arc<dyn Fn(Event) + Send + Sync>,
     pub(super) patience: Duration,
+    pub(super) memory: Memory,
     /// Changes wait for a running collection on a thread each; these are fewer than there are threads, so that reading goes
     /// on meanwhile.
     pub(super) changes: Semaphore,
@@ -87,6 +88,11 @@ impl Service {
             Err(refusal) => Err(refusal),
         };
         let head = call.is_head();
+        let answer = answer.and_then(|response| {
+            let (parts, body) = response.into_parts();
+            let body = body.within(&self.memory).ok_or_else(Memory::refusal)?;
+            Ok(Response::from_parts(parts, body))
+        });
         let mut response = match answer {
             Ok(response) => response,
             Err(refusal) => {
@@ -201,7 +207,7 @@ pub(super) fn with_body(status: StatusCode, headers: &[(&'static str, &str)], bo
 
 /// A document of the registry's own.
 pub(super) fn json(document: &serde_json::Value) -> Answer {
-    let body = Payload::Bytes(document.to_string().into());
+    let body = Payload::document(document.to_string());
     with_body(StatusCode::OK, &[("content-type", "application/json")], body)
 }
 
@@ -209,7 +215,7 @@ pub(super) fn json(document: &serde_json::Value) -> Answer {
 fn refused(refusal: Refusal) -> Response<Payload> {
     let Refusal { status, code, message, headers, .. } = refusal;
     let document = serde_json::json!({ "errors": [{ "code": code.name(), "message": message }] });
-    let mut response = Response::new(Payload::Bytes(document.to_string().into()));
+    let mut response = Response::new(Payload::document(document.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in headers {
