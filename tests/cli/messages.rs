@@ -71,7 +71,7 @@ fn version_and_info() {
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     assert!(host.tare(&["--version"]).ok().contains(env!("CARGO_PKG_VERSION")));
     let info = host.tare(&["info"]).ok();
-    for part in ["Containers: 0", "Images: 0", "Storage Driver: dir", "Cgroup Version:", "Kernel Version:"] {
+    for part in ["Containers: 0", "Images: 0", "Storage Driver: erofs", "Cgroup Version:", "Kernel Version:"] {
         assert!(info.contains(part), "{part:?} is not in {info}");
     }
 }

@@ -9,15 +9,16 @@
 //! The first two are written with `change.lock` held and read without. See `docs/formats/images.md`.
 
 use crate::error::{Context, Error, Result};
-use crate::temporary::{sync_parent, write_durably};
+use crate::temporary::{is_still, sync_parent, write_durably};
 use crate::{Store, record};
 use jiff::Timestamp;
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use tare_spec::image::{CONFIG_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest};
+use tare_spec::image::{CONFIG_LIMIT, Descriptor, ImageConfig, MANIFEST_LIMIT, Manifest};
 use tare_spec::reference::InvalidReference;
 use tare_spec::{DiffId, Digest, ImageId, Platform, Reference};
 
@@ -130,6 +131,14 @@ impl ImageOutline {
     }
 }
 
+/// Keeps what an image that is being taken in consists of: see [`Store::intend`].
+#[derive(Debug)]
+#[must_use = "the content is protected only while this lives"]
+pub struct Intention {
+    /// The open note carries the lock.
+    _lock: File,
+}
+
 /// What a person's word for an image led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -192,15 +201,37 @@ pub(crate) struct Pending {
 }
 
 impl Store {
-    /// Notes what an image will consist of, before its layers come: what has come of them outlives a pull that
-    /// breaks, by a day. [`Store::put_image`] takes the note away; [`Store::abandon`] does when there is nothing to go on from.
+    /// Notes what an image will consist of, before its layers come. While the intention lives nothing of that is
+    /// collected; afterwards what has come of it outlives a pull that broke, by a day. [`Store::put_image`] takes the note
+    /// away; [`Store::abandon`] does when there is nothing to go on from. The caller holds a [`crate::Lease`] until this returns.
+    ///
+    /// `documents` are blobs besides those that the manifest names, its own among them.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn intend(&self, digest: &Digest, manifest: &Manifest, config: &ImageConfig) -> Result<()> {
-        let documents = [digest.clone(), manifest.config.digest.clone()];
-        let blobs = manifest.layers.iter().map(|layer| layer.digest.clone()).chain(documents).collect();
-        self.write(&self.pending_path(digest), &Pending { blobs, layers: config.rootfs.diff_ids.clone() })
+    pub fn intend(
+        &self,
+        manifest: &Descriptor,
+        documents: &[Digest],
+        parsed: &Manifest,
+        config: &ImageConfig,
+    ) -> Result<Intention> {
+        let named = parsed.layers.iter().chain([manifest, &parsed.config]).map(|blob| blob.digest.clone());
+        let note =
+            Pending { blobs: named.chain(documents.iter().cloned()).collect(), layers: config.rootfs.diff_ids.clone() };
+        let path = self.pending_path(&manifest.digest);
+        loop {
+            self.write(&path, &note)?;
+            let file = match File::open(&path) {
+                // Another pull of the same image was done with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result.context("open", &path)?,
+            };
+            rustix::fs::flock(&file, FlockOperation::LockShared).context("lock", &path)?;
+            if is_still(&file, &path)? {
+                return Ok(Intention { _lock: file });
+            }
+        }
     }
 
     /// Takes the note of [`Store::intend`] away.
@@ -219,19 +250,21 @@ impl Store {
         self.path("images/pending").join(format!("{}-{}.json", manifest.algorithm().name(), manifest.hex()))
     }
 
-    /// What pulls that broke have got, of those not older than so many seconds. Older notes, and any that cannot
-    /// be read, are taken away.
+    /// What pulls that run will refer to, and what those that broke have got, of those not older than so many
+    /// seconds. Older notes, and any that cannot be read, are taken away.
     pub(crate) fn pending(&self, patience: u64) -> Result<Vec<Pending>> {
         let folder = self.path("images/pending");
         let mut pending = Vec::new();
         for entry in fs::read_dir(&folder).context("list", &folder)? {
-            let entry = entry.context("list", &folder)?;
-            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            let path = entry.context("list", &folder)?.path();
+            let Ok(file) = File::open(&path) else { continue }; // done meanwhile
+            let lives = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
+            let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
             let young = age.is_ok_and(|age| age.map_or(0, |age| age.as_secs()) < patience);
-            match record::read(&entry.path()) {
-                Ok(Some(note)) if young => pending.push(note),
+            match record::read(&path) {
+                Ok(Some(note)) if lives || young => pending.push(note),
                 Ok(None) => {}
-                _ => fs::remove_file(entry.path()).context("remove", &entry.path())?,
+                _ => fs::remove_file(&path).context("remove", &path)?,
             }
         }
         Ok(pending)

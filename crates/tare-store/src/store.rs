@@ -18,7 +18,7 @@
 
 use crate::error::{Context, Result};
 use crate::layer::Limits;
-use crate::snapshot::{DirectorySnapshotter, Snapshotter};
+use crate::snapshot::{Layers, Snapshotter};
 use crate::{record, temporary};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
@@ -35,6 +35,8 @@ pub struct Store {
 /// How layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
+    /// Kept as their archives with an index that the kernel mounts; Linux 6.12.
+    Erofs,
     /// Unpacked into directories.
     Directory,
 }
@@ -92,7 +94,7 @@ impl Store {
         record::create_folder(&root.join("images/temporary"))?;
         temporary::sweep(&root.join("blobs/temporary"))?;
         temporary::sweep(&root.join("images/temporary"))?;
-        let layers = Box::new(DirectorySnapshotter::open(&root.join("layers"), options.limits)?);
+        let layers = Box::new(Layers::open(options)?);
         Ok(Self { root: root.to_owned(), layers })
     }
 

@@ -45,7 +45,7 @@ impl Store {
     /// Durable when it returns. Of several callers at once, in any process, one does the work and the others wait
     /// for it. What has arrived of a blob whose source broke is kept for the next try; everything else that
     /// fails leaves nothing. `progress` is told how many of the blob's bytes have passed. The caller holds a
-    /// [`crate::Lease`].
+    /// [`crate::Lease`] or a [`crate::Intention`].
     ///
     /// # Errors
     /// Those of [`crate::Snapshotter::apply`] and [`Store::put_blob`].

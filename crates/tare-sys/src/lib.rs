@@ -11,3 +11,4 @@ pub mod network_namespace;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod writeback;

@@ -172,7 +172,11 @@ impl Engine {
 
     /// Takes away what a container has outside its files: network and cgroup.
     pub(crate) fn tear_down(&self, id: &ContainerId) -> Result<()> {
-        self.tear_down_from(id, Cgroup::open(id))
+        let mut errors: Vec<Error> = self.tear_down_from(id, Cgroup::open(id)).err().into_iter().collect();
+        // A monitor that was killed has left its image's layers mounted.
+        let unmounted = self.store().and_then(|store| Ok(store.layers().unmount_unused()?));
+        errors.extend(unmounted.err());
+        Error::of_clean_up(errors)
     }
 
     /// The same, for who has the cgroup at hand.

@@ -88,7 +88,6 @@ impl Engine {
         progress.event(PullEvent::Resolving(&reference));
         let store = self.store()?;
         let client = Client::new(ClientOptions::of_host()?);
-        let lease = store.lease()?;
         let named = client.manifest(&reference)?;
         let wanted = request.platform.clone().unwrap_or_else(Platform::host);
         let (response, index) = if is_index(&named) {
@@ -111,8 +110,10 @@ impl Engine {
                 config_descriptor.digest, config_descriptor.size
             )));
         }
-        store.put_blob(config_descriptor, &mut client.blob(&reference, config_descriptor)?)?;
-        let config = ImageConfig::parse(&store.blob(&config_descriptor.digest, CONFIG_LIMIT)?)?;
+        let mut config_bytes = Vec::new();
+        let mut stream = client.blob(&reference, config_descriptor)?;
+        stream.read_to_end(&mut config_bytes).map_err(|source| broken(config_descriptor, source))?;
+        let config = ImageConfig::parse(&config_bytes)?;
         manifest.check_layers(&config)?;
         if let Some(platform) = request.platform.as_ref().filter(|platform| !platform.matches(&config.platform())) {
             return Err(Error::invalid(format!(
@@ -121,22 +122,30 @@ impl Engine {
                 config.platform()
             )));
         }
-        store.intend(&response.digest, &manifest, &config)?;
+        let document = |response: &ManifestResponse| {
+            let length = response.bytes.len() as u64;
+            Descriptor::new(response.media_type.clone(), response.digest.clone(), length)
+        };
+        // Held while something is put there and noted, not while layers come: other images may be removed meanwhile.
+        let lease = store.lease()?;
+        store.put_blob(config_descriptor, &mut config_bytes.as_slice())?;
+        for response in [Some(&response), index].into_iter().flatten() {
+            store.put_blob(&document(response), &mut response.bytes.as_slice())?;
+        }
+        let documents: Vec<Digest> = index.iter().map(|index| index.digest.clone()).collect();
+        let intention = store.intend(&document(&response), &documents, &manifest, &config)?;
+        drop(lease);
         pull_layers(store, &client, &reference, &manifest, &config, progress).map_err(|error| match error {
             // The way broke: what has come is there for the next try.
             Error::Registry(_) | Error::Store(tare_store::Error::Read { .. }) => error,
             error => error.after(store.abandon(&response.digest).map_err(Error::from).err().into_iter().collect()),
         })?;
         let before = store.resolve(&reference.to_string()).ok().map(|found| found.image);
-        for document in [Some(&response), index].into_iter().flatten() {
-            let length = document.bytes.len() as u64;
-            let descriptor = Descriptor::new(document.media_type.clone(), document.digest.clone(), length);
-            store.put_blob(&descriptor, &mut document.bytes.as_slice())?;
-        }
+        let lease = store.lease()?;
         let id = store.put_image(&response.digest, index.map(|index| &index.digest))?;
         store.tag(&reference, &id)?;
         store.tag(&reference.without_version().at_digest(named.digest.clone()), &id)?;
-        drop(lease);
+        drop((intention, lease));
         let up_to_date = before.is_some_and(|image| {
             image.id == id && image.repo_digests.iter().any(|name| name.digest() == Some(&named.digest))
         });
@@ -214,6 +223,12 @@ impl BlobSource for Remote<'_> {
     fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
         self.client.blob_from(self.reference, self.layer, offset).map_err(io::Error::other)
     }
+}
+
+/// A configuration that did not arrive.
+fn broken(config: &Descriptor, source: io::Error) -> Error {
+    let (digest, size) = (config.digest.clone(), config.size);
+    registry_error(tare_store::Error::Read { digest, offset: 0, size, source })
 }
 
 /// What the registry said is told as such, though it came through the store.

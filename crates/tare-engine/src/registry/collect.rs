@@ -53,7 +53,7 @@ pub fn collect(root: &Path, options: &CollectOptions) -> Result<Collected> {
     }
     let storage = FileStorage::open(root)?;
     let mut collected = Collected::default();
-    // What is gone, or in a dry run would be.
+    // What would be gone if this were no dry run. Otherwise what is there counts: it may have been pushed again since.
     let mut gone = BTreeSet::new();
     for name in storage.layout.list()? {
         let _exclusive = storage.layout.lock_exclusive()?;
@@ -106,8 +106,9 @@ impl Sweep<'_> {
         }
         let kept = if self.options.untagged { reachable(&all, tagged(&repository)?) } else { digests(&all) };
         for entry in all.iter().filter(|entry| !kept.contains(&entry.digest)) {
-            self.gone.insert(repository.manifest(&entry.digest));
-            if !self.options.dry_run {
+            if self.options.dry_run {
+                self.gone.insert(repository.manifest(&entry.digest));
+            } else {
                 self.storage.forget_manifest(&repository, &entry.digest)?;
             }
             collected.manifests.push((self.name.clone(), entry.digest.clone()));
@@ -119,10 +120,11 @@ impl Sweep<'_> {
             if used.contains(&digest) || self.is_young(&link) {
                 continue;
             }
-            if !self.options.dry_run {
+            if self.options.dry_run {
+                self.gone.insert(link);
+            } else {
                 layout::remove(&link)?;
             }
-            self.gone.insert(link);
             collected.blobs.push((self.name.clone(), digest));
         }
         if !self.options.dry_run {

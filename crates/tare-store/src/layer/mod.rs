@@ -8,8 +8,10 @@ mod unpack;
 mod whiteout;
 
 pub use apply::Limits;
-pub(crate) use apply::{Source, compression, inflated, take};
+pub(crate) use apply::{Copy, Source, compression, inflated, take};
+pub(crate) use attributes::{ACL_ACCESS, ACL_DEFAULT};
 pub(crate) use diff::output;
 pub use diff::{Change, ChangeKind, Tree};
 pub use tree::EntryError;
 pub(crate) use unpack::Unpacker;
+pub(crate) use whiteout::OPAQUE;

@@ -14,10 +14,11 @@ use crate::record;
 use crate::temporary::{self, TemporaryFolder};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tare_spec::image::Descriptor;
 use tare_spec::{DiffId, Digest};
+use tare_sys::directory::Directory;
 
 /// What is in a layer's folder beside its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub(super) enum Form {
     /// `fs/`: see `dir.rs`.
     #[default]
     Dir,
+    /// `data.tar` and `index.erofs`: see `erofs.rs`.
+    Erofs,
 }
 
 /// `layer.json`.
@@ -36,6 +39,9 @@ pub(super) struct LayerRecord {
     pub(super) info: LayerInfo,
     #[serde(default)]
     pub(super) form: Form,
+    /// The digest of `index.erofs`, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<Digest>,
 }
 
 /// See the module's documentation.
@@ -53,6 +59,11 @@ impl Folders {
         }
         temporary::sweep(&this.temporary)?;
         Ok(this)
+    }
+
+    /// Where all of them are.
+    pub(super) fn layers(&self) -> &Path {
+        &self.layers
     }
 
     pub(super) fn folder(&self, diff_id: &DiffId) -> PathBuf {
@@ -131,6 +142,27 @@ impl Folders {
         }
     }
 
+    /// The folder of a layer, locked as long as the result lives, so that its form can be changed.
+    pub(super) fn lock(&self, diff_id: &DiffId) -> Result<Directory> {
+        let path = self.folder(diff_id);
+        let missing = || Error::LayerMissing { diff_id: diff_id.clone() };
+        let folder = match Directory::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            result => result.context("open", &path)?,
+        };
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).context("lock", &path)?;
+        if temporary::is_still(&folder, &path)? { Ok(folder) } else { Err(missing()) }
+    }
+
+    /// A folder for trying something out, removed when it is dropped.
+    pub(super) fn scratch(&self) -> Result<TemporaryFolder> {
+        loop {
+            if let Some(folder) = TemporaryFolder::claim(&self.temporary, &temporary::unique("probe"))? {
+                return Ok(folder);
+            }
+        }
+    }
+
     pub(super) fn remove(&self, diff_id: &DiffId) -> Result<()> {
         let stem = format!("removed-{}", diff_id.0.hex());
         match TemporaryFolder::take(&self.folder(diff_id), &self.temporary, &stem)? {
@@ -149,12 +181,13 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
-/// Writes the record durably, but for its name in the folder.
+/// Writes the record, or another in its place, durably but for its name in the folder.
 pub(super) fn write_record(folder: &Path, record: &LayerRecord) -> Result<()> {
-    let path = folder.join("layer.json");
+    let path = folder.join("layer.json.new");
     let mut file = fs::File::create(&path).context("create", &path)?;
-    io::Write::write_all(&mut file, &record::encode(record)).context("write", &path)?;
-    file.sync_all().context("sync", &path)
+    file.write_all(&record::encode(record)).context("write", &path)?;
+    file.sync_all().context("sync", &path)?;
+    fs::rename(&path, folder.join("layer.json")).context("rename", &path)
 }
 
 /// The digests that have an entry below `<folder>/<algorithm>/`.

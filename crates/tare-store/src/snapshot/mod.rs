@@ -1,10 +1,13 @@
 //! Layers as the kernel mounts them, behind one trait.
 
 mod dir;
+mod erofs;
 mod folder;
+mod layers;
+mod mounts;
 
-pub use dir::DirectorySnapshotter;
 pub(crate) use folder::list_digests;
+pub use layers::Layers;
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,8 @@ pub struct LayerInfo {
 #[must_use = "the layers are there only while this lives"]
 pub struct Mounted {
     lower_dirs: Vec<PathBuf>,
+    /// The mounts among them.
+    held: Vec<mounts::Held>,
 }
 
 impl Mounted {
@@ -52,7 +57,8 @@ impl Mounted {
     /// # Errors
     /// Of unmounting.
     pub fn release(self) -> Result<()> {
-        Ok(())
+        // Each is given back whatever becomes of the others; the first failure is told.
+        self.held.into_iter().map(mounts::Held::release).fold(Ok(()), Result::and)
     }
 }
 
@@ -98,6 +104,12 @@ pub trait Snapshotter: Send + Sync {
     /// # Errors
     /// [`crate::Error::LayerMissing`], and those of mounting.
     fn mount(&self, layers: &[DiffId]) -> Result<Mounted>;
+
+    /// Unmounts the layers whose users have all died, as opening the store does.
+    ///
+    /// # Errors
+    /// Of unmounting.
+    fn unmount_unused(&self) -> Result<()>;
 
     /// Bytes in the layer's files.
     ///

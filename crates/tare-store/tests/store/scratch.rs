@@ -6,22 +6,41 @@ use std::process::Command;
 use tare_spec::image::{Descriptor, media_type};
 use tare_spec::{DiffId, Digest, ImageId};
 use tare_store::tar::{Kind, Member, Time, Writer};
-use tare_store::{Result, Store, StoreOptions, sha256};
+use tare_store::{Backend, Mounted, Result, Store, StoreOptions, sha256};
 
 /// A folder that holds a store's root and something outside of it.
 pub(crate) struct Scratch {
     folder: tempfile::TempDir,
+    backend: Backend,
 }
 
 impl Scratch {
-    /// `None` without root rights, which devices, owners and attributes need; CI insists on them.
+    /// For layers in directories. `None` without root rights, which devices, owners and attributes need; CI insists on
+    /// them.
     pub(crate) fn new() -> Option<Self> {
+        Self::with(Backend::Directory)
+    }
+
+    fn with(backend: Backend) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             assert_ne!(std::env::var("TARE_REQUIRE_ROOT").as_deref(), Ok("1"), "this test needs root");
             eprintln!("skipped: needs root");
             return None;
         }
-        Some(Self { folder: tempfile::tempdir().unwrap() })
+        Some(Self { folder: tempfile::tempdir().unwrap(), backend })
+    }
+
+    /// One for each form of layers; none without root rights.
+    pub(crate) fn both() -> Vec<Self> {
+        [Backend::Directory, Backend::Erofs].into_iter().filter_map(Self::with).collect()
+    }
+
+    /// For a process that opens the same store.
+    pub(crate) fn backend_name(&self) -> &'static str {
+        match self.backend {
+            Backend::Directory => "dir",
+            Backend::Erofs => "erofs",
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -33,7 +52,12 @@ impl Scratch {
     }
 
     pub(crate) fn options(&self) -> StoreOptions {
-        options(&self.root())
+        StoreOptions { backend: Some(self.backend), ..options(&self.root()) }
+    }
+
+    /// Where layers are mounted.
+    pub(crate) fn mounts(&self) -> PathBuf {
+        self.options().mounts
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -50,8 +74,28 @@ impl Scratch {
     }
 }
 
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Whatever a failed test left; the folder could not be removed otherwise.
+        let Ok(entries) = std::fs::read_dir(self.mounts()) else { return };
+        for entry in entries.flatten() {
+            let _ = rustix::mount::unmount(entry.path(), rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// As [`Scratch::options`], in another process.
+pub(crate) fn options_from_environment(root: &Path) -> StoreOptions {
+    let backend = match std::env::var("TARE_BACKEND").as_deref() {
+        Ok("dir") => Backend::Directory,
+        Ok("erofs") => Backend::Erofs,
+        other => panic!("TARE_BACKEND is {other:?}"),
+    };
+    StoreOptions { backend: Some(backend), ..options(root) }
+}
+
 /// A store at this root, its layers mounted beside it.
-pub(crate) fn options(root: &Path) -> StoreOptions {
+fn options(root: &Path) -> StoreOptions {
     StoreOptions::new(root, root.with_file_name("mounts"))
 }
 
@@ -102,9 +146,19 @@ pub(crate) fn apply(store: &Store, archive: &[u8]) -> Result<DiffId> {
     store.layers().apply(&descriptor(&blob), &diff_id, &mut &blob[..]).map(|info| info.diff_id)
 }
 
-/// Where the layer's files are.
-pub(crate) fn tree(store: &Store, diff_id: &DiffId) -> PathBuf {
-    store.layers().mount(std::slice::from_ref(diff_id)).unwrap().layer(0).unwrap().to_owned()
+/// A layer's files while this lives.
+pub(crate) struct Tree(Mounted);
+
+impl std::ops::Deref for Tree {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.layer(0).unwrap()
+    }
+}
+
+pub(crate) fn tree(store: &Store, diff_id: &DiffId) -> Tree {
+    Tree(store.layers().mount(std::slice::from_ref(diff_id)).unwrap())
 }
 
 /// Stores an image of these layers; `note` makes its configuration differ from others'.

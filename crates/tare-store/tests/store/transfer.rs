@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tare_spec::DiffId;
 use tare_spec::image::{Descriptor, ImageConfig, Manifest};
 use tare_store::tar::{Kind, Member};
-use tare_store::{BlobSource, Error, Store, Taken, sha256};
+use tare_store::{BlobSource, Collected, Error, Store, Taken, sha256};
 
 /// Serves a blob up to a byte, and notes what it was asked for.
 struct Server<'a> {
@@ -192,15 +192,22 @@ fn a_broken_pull_keeps_what_it_has() {
     let manifest = serde_json::json!({"schemaVersion": 2, "config": config_blob, "layers": [layer]}).to_string();
     let parsed = Manifest::parse(manifest.as_bytes(), None).unwrap();
     let digest = sha256(manifest.as_bytes());
-    store.intend(&digest, &parsed, &ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
+    let described =
+        Descriptor::new("application/vnd.oci.image.manifest.v1+json", digest.clone(), manifest.len() as u64);
+    let intend = || store.intend(&described, &[], &parsed, &ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
+    // While it lives nothing can take it away.
+    let intention = intend();
     take(&store, &layer, &diff_id, &Server::new(&blob, blob.len())).unwrap();
+    assert_eq!(store.collect_all(&|_| false).unwrap(), Collected::default());
+    assert!(store.layers().contains(&diff_id).unwrap());
+    drop(intention);
     let collected = store.collect(&|_| false).unwrap();
     assert_eq!((collected.blobs, collected.layers), (vec![], vec![]));
     // Once it is an image, or given up, the note is gone.
     store.put_bytes("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes()).unwrap();
     store.put_image(&digest, None).unwrap();
     assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
-    store.intend(&digest, &parsed, &ImageConfig::parse(config.as_bytes()).unwrap()).unwrap();
+    drop(intend());
     let id = tare_spec::ImageId(config_blob.digest.clone());
     store.remove_image(&id, &|_| false).unwrap();
     assert!(store.layers().contains(&diff_id).unwrap());
