@@ -1,6 +1,7 @@
 //! The few things about URLs that decide where a request and its secrets go (RFC 3986).
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use ureq::http::Uri;
 
 /// An absolute `http` or `https` URL without user information.
@@ -20,9 +21,8 @@ impl Url {
     pub(crate) fn parse(url: &str) -> Option<Self> {
         // A fragment is never sent (RFC 9110, section 4.1).
         let uri: Uri = url.split('#').next().unwrap_or_default().parse().ok()?;
-        let authority = uri.authority()?.as_str();
-        let allowed = matches!(uri.scheme_str(), Some("http" | "https")) && !authority.contains('@');
-        (allowed && !uri.host()?.is_empty()).then_some(Self(uri))
+        let known = matches!(uri.scheme_str(), Some("http" | "https"));
+        (known && is_host_and_port(uri.authority()?.as_str())).then_some(Self(uri))
     }
 
     /// What a `Location` of an answer to this URL means.
@@ -131,6 +131,21 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     }
 }
 
+/// Whether an authority is a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port: the library takes
+/// more than that (RFC 3986, section 3.2).
+fn is_host_and_port(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    };
+    is_host && port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+}
+
 /// A path without `.` and `..` (RFC 3986, section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments = Vec::new();
@@ -184,6 +199,12 @@ mod tests {
             ("ftp://s.io/b", None),
             ("file:///etc/passwd", None),
             ("https://user:secret@s.io/b", None),
+            ("https://[::1]:5000/b", Some("https://[::1]:5000/b")),
+            ("//[].3", None),
+            ("https://[::1].evil.io/", None),
+            ("https://s.io:99999/", None),
+            ("https://s.io:/", None),
+            ("https://s%2eio/", None),
             ("https://", None),
             ("", None),
         ] {
