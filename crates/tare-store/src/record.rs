@@ -14,6 +14,9 @@ pub(crate) const VERSION: u32 = 1;
 /// Far above any record: an image of ten thousand layers.
 const LIMIT: u64 = 1 << 20;
 
+/// The bytes of a large record that is not unusual.
+const USUAL: usize = 8 << 10;
+
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     version: u32,
@@ -40,15 +43,20 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.context("open", path)?,
     };
-    let mut bytes = Vec::new();
+    // Most records are smaller: one call reads them, and one more sees their end.
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(LIMIT).read_to_end(&mut bytes).context("read", path)?;
     let damaged = |source| Error::Record { path: path.to_owned(), source };
-    let VersionOnly { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let parsed = serde_json::from_slice::<Versioned<T>>(&bytes);
+    // A record of a newer program may have another form; its version is what it is refused for.
+    let version = match &parsed {
+        Ok(versioned) => versioned.version,
+        Err(_) => serde_json::from_slice::<VersionOnly>(&bytes).map_err(damaged)?.version,
+    };
     if version > VERSION {
         return Err(Error::Version { path: path.to_owned(), version, known: VERSION });
     }
-    let versioned: Versioned<T> = serde_json::from_slice(&bytes).map_err(damaged)?;
-    Ok(Some(versioned.record))
+    Ok(Some(parsed.map_err(damaged)?.record))
 }
 
 /// Creates a folder of mode 0700 with its parents. Looks first: a mkdir in vain takes the parent's lock.
