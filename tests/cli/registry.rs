@@ -120,3 +120,22 @@ fn what_cannot_be_pushed_says_why() {
     let other = host.tare(&["push", "--platform", "linux/arm64", &image]).fails(1);
     assert!(other.stderr.contains("does not match the specified platform"), "{}", other.stderr);
 }
+
+#[test]
+fn layers_change_in_place_on_a_terminal_and_fit_it() {
+    let Some(host) = Host::new() else { return };
+    let image = host.image("web");
+    let mut terminal = host.terminal(&["pull", &image]);
+    terminal.resize(24, 60);
+    terminal.expect("latest: Pulling from web\r\n");
+    let shown = terminal.expect(&format!("Status: Downloaded newer image for {image}:latest"));
+    assert_eq!(terminal.wait(), 0);
+    assert!(
+        shown.contains("\x1b[J") && shown.contains(": Pull complete\r\n") && shown.contains("Digest: sha256:"),
+        "{shown:?}"
+    );
+    // The window may have been resized only after the first lines.
+    assert!(shown.split("\r\n").all(|line| line.chars().count() <= 100), "{shown:?}");
+    let plain = host.tare(&["pull", &image]).ok();
+    assert!(plain.contains(": Already exists\n") && !plain.contains('\x1b'), "{plain}");
+}

@@ -88,7 +88,7 @@ impl Painter {
         let room = rows.saturating_sub(2).max(1);
         let done = self.lines.iter().take_while(|(_, state)| matches!(state, State::Done(_))).count();
         for (layer, state) in self.lines.drain(..self.lines.len().saturating_sub(room).min(done)) {
-            text.push_str(&format!("{}\r\n", cut(&show(&layer, &state, columns), columns)));
+            text.push_str(&format!("{}\n", cut(&show(&layer, &state, columns), columns)));
         }
         let hidden = self.lines.len().saturating_sub(room);
         let mut shown: Vec<String> =
@@ -98,7 +98,7 @@ impl Painter {
             shown.push(cut(&format!("and {} more", hidden + 1), columns));
         }
         for line in &shown {
-            text.push_str(&format!("{line}\r\n"));
+            text.push_str(&format!("{line}\n"));
         }
         self.drawn = shown.iter().map(|line| line.chars().count()).collect();
         self.last = Some(Instant::now());
@@ -247,6 +247,6 @@ pub(super) mod tests {
         painter.drawn = vec![45, 10];
         painter.lines = vec![(layer(1), State::Step("Waiting".into()))];
         painter.draw();
-        assert!(out.text().starts_with("\x1b[4A\r\x1b[J010101010101: Waiti\r\n"), "{:?}", out.text());
+        assert!(out.text().starts_with("\x1b[4A\r\x1b[J010101010101: Waiti\n"), "{:?}", out.text());
     }
 }
