@@ -67,11 +67,11 @@ pub(crate) enum Answer {
 /// Asks on standard output for a line from the terminal, which shows what is typed only where it is to be `seen`.
 pub(crate) fn ask(question: &str, seen: bool) -> io::Result<Answer> {
     let mut out = io::stdout().lock();
-    out.write_all(question.as_bytes())?;
-    out.flush()?;
-    // Caught, so that a terminal never stays without echo.
+    // Caught, so that a terminal never stays without echo; all before the question, which may be answered at once.
     let mut signals = Signals::of_terminal()?;
     let hidden = if seen { None } else { Some(NoEcho::enter()?) };
+    out.write_all(question.as_bytes())?;
+    out.flush()?;
     let answer = read_line(&mut signals);
     drop(hidden);
     // The end of the line was not shown either.
