@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests, the fixture too")]
 
 mod cli;
+mod crash;
 mod host;
 mod limits;
 mod net;

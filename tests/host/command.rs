@@ -28,7 +28,7 @@ impl Run {
         Self { command, input: Vec::new() }
     }
 
-    pub(super) fn into_command(self) -> Command {
+    pub(crate) fn into_command(self) -> Command {
         self.command
     }
 

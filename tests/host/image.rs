@@ -7,10 +7,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the scripts make.
-const IMAGES: [&str; 2] = ["busybox", "web"];
+/// What the scripts make: a script, and an image of its layout.
+const IMAGES: [(&str, &str); 4] = [("busybox", "busybox"), ("tiny", "other"), ("tiny", "tiny"), ("web", "web")];
 
-/// The OCI layout of a test image.
+/// The OCI layout that a script makes.
 pub(crate) fn layout(name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(format!("{name}.sh"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", fingerprint(&[&script])));
@@ -20,7 +20,7 @@ pub(crate) fn layout(name: &str) -> PathBuf {
 
 /// The storage of a registry that holds all test images, for any number of registries that only read.
 pub(super) fn storage() -> PathBuf {
-    let layouts = IMAGES.map(layout);
+    let layouts = IMAGES.map(|(script, _)| layout(script));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}", fingerprint_names(&layouts)));
     make_once(&folder, |unfinished| {
         let name = format!("tt-push-{}", std::process::id());
@@ -29,7 +29,7 @@ pub(super) fn storage() -> PathBuf {
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]));
         let configuration = tempfile::tempdir().unwrap();
         let registry = Registry::start_in(&namespace, configuration.path(), unfinished, false);
-        for (name, layout) in IMAGES.iter().zip(&layouts) {
+        for ((_, name), layout) in IMAGES.iter().zip(&layouts) {
             registry.push(&namespace, layout, name);
         }
         drop(registry);

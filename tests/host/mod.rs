@@ -10,7 +10,7 @@ mod registry;
 mod stream;
 mod terminal;
 
-pub(crate) use command::{Run, Running, kill};
+pub(crate) use command::{Output, Run, Running, kill};
 pub(crate) use image::layout;
 pub(crate) use registry::Registry;
 pub(crate) use stream::Stream;
