@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask crash` runs these tests by themselves and shows how many calls there were.
 
+mod together;
 #[cfg(target_arch = "x86_64")] // the tracer knows its registers
 mod tracer;
 #[cfg(target_arch = "x86_64")]

@@ -33,6 +33,8 @@ pub(super) enum Fault {
 pub(super) struct Outcome {
     /// The call that went wrong, as a person would write it; `None` when the program makes fewer calls.
     pub(super) hit: Option<String>,
+    /// How many calls counted.
+    pub(super) calls: usize,
     /// Exit code; 128 + n when signal n ended it.
     pub(super) code: i32,
     pub(super) stdout: String,
@@ -146,8 +148,8 @@ pub(super) fn run(command: Command, root: &Path, folder: &Path, fault: Fault, co
     let mut tracer = Tracer { root, fault, count, seen: 0, hit: None, failing: Vec::new() };
     let code = tracer.follow(main);
     drop(over);
-    let hit = tracer.hit;
-    Outcome { hit, code, stdout: fs::read_to_string(stdout).unwrap(), stderr: fs::read_to_string(stderr).unwrap() }
+    let (stdout, stderr) = (fs::read_to_string(stdout).unwrap(), fs::read_to_string(stderr).unwrap());
+    Outcome { hit: tracer.hit, calls: tracer.seen, code, stdout, stderr }
 }
 
 /// Kills the program when it does not end; dropping what is returned ends the watch.

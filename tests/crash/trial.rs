@@ -10,8 +10,8 @@ use std::process::Command;
 /// The folders that a command about images may change.
 const FOLDERS: [&str; 3] = ["blobs", "images", "layers"];
 
-/// Every how many calls one goes wrong, if `TARE_CRASH_STRIDE` does not say: all of them take minutes.
-const STRIDE: usize = 10;
+/// At how many calls a command goes wrong where `TARE_CRASH_STRIDE` does not say at every how many: all of them take minutes.
+const POINTS: usize = 12;
 
 /// A command and the state in which it is given, which the host has when this is made.
 pub(super) struct Scenario<'a> {
@@ -49,16 +49,16 @@ impl<'a> Scenario<'a> {
         self.host.tare(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Lets the command go wrong at each of its calls, and tells at how many.
+    /// Lets the command go wrong at its calls, one after the other.
     pub(super) fn explore(&self, fault: Fault) {
         let number = |name: &str| std::env::var(name).map(|text| text.parse::<usize>().unwrap());
-        let stride = number("TARE_CRASH_STRIDE").unwrap_or(STRIDE);
-        // The faults of a command share its calls among them.
+        let calls = self.traced(fault, usize::MAX).calls;
+        let stride = number("TARE_CRASH_STRIDE").unwrap_or((calls / POINTS).max(1));
+        // The faults share the calls among them.
         let first = number("TARE_CRASH_FROM").unwrap_or(1 + stride * fault as usize / 3);
         let mut tried = 0;
         for count in (first..).step_by(stride) {
-            copy(&self.host.folder().join("base"), &self.host.root());
-            let outcome = tracer::run(self.tare().into_command(), &self.host.root(), self.host.folder(), fault, count);
+            let outcome = self.traced(fault, count);
             let Some(hit) = &outcome.hit else {
                 assert_eq!(outcome.code, 0, "{outcome:?}");
                 break;
@@ -69,8 +69,18 @@ impl<'a> Scenario<'a> {
             self.verify_outcome(fault, &outcome);
             tried += 1;
         }
-        assert!(tried > 0, "the command changes nothing");
-        println!("{} {}: {fault:?} at {tried} calls", self.arguments[0], self.arguments.get(1).map_or("", |a| a));
+        assert!(tried > 0, "the command makes {calls} calls that change something");
+        println!(
+            "{} {}: {fault:?} at {tried} of {calls} calls",
+            self.arguments[0],
+            self.arguments.get(1).map_or("", |a| a)
+        );
+    }
+
+    /// Runs the command on its own state with a fault.
+    fn traced(&self, fault: Fault, count: usize) -> Outcome {
+        copy(&self.host.folder().join("base"), &self.host.root());
+        tracer::run(self.tare().into_command(), &self.host.root(), self.host.folder(), fault, count)
     }
 
     fn verify_outcome(&self, fault: Fault, outcome: &Outcome) {

@@ -2,29 +2,29 @@
 
 use super::Host;
 use rustix::fs::inotify;
-use std::cell::RefCell;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Remembers every container that ever had a folder, so that what is named after one is known even when the container has long gone.
 pub(super) struct Watch {
     descriptor: OwnedFd,
-    seen: RefCell<Vec<String>>,
+    seen: Mutex<Vec<String>>,
 }
 
 impl Watch {
     pub(super) fn new(folder: &Path) -> Self {
         let descriptor = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
         inotify::add_watch(&descriptor, folder, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO).unwrap();
-        Self { descriptor, seen: RefCell::new(Vec::new()) }
+        Self { descriptor, seen: Mutex::new(Vec::new()) }
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
-        let mut seen = self.seen.borrow_mut();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffer = [MaybeUninit::uninit(); 16384];
         let mut reader = inotify::Reader::new(&self.descriptor, &mut buffer);
         while let Ok(event) = reader.next() {

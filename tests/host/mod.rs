@@ -17,10 +17,10 @@ pub(crate) use stream::Stream;
 pub(crate) use terminal::Terminal;
 
 use leaks::Watch;
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test calls it hung.
@@ -32,7 +32,7 @@ pub(crate) struct Host {
     namespace: String,
     folder: tempfile::TempDir,
     watch: Watch,
-    registry: RefCell<Option<Registry>>,
+    registry: Mutex<Option<Registry>>,
 }
 
 impl Host {
@@ -55,7 +55,7 @@ impl Host {
         private.recursive(true).create(folder.path().join("root/containers")).unwrap();
         let watch = Watch::new(&folder.path().join("root/containers"));
         run(Command::new("ip").args(["netns", "add", &namespace]));
-        let host = Self { namespace, folder, watch, registry: RefCell::new(None) };
+        let host = Self { namespace, folder, watch, registry: Mutex::new(None) };
         host.command("ip", &["link", "set", "lo", "up"]).ok();
         Some(host)
     }
@@ -112,7 +112,7 @@ impl Host {
 
     /// The reference of one of the test images (`busybox`, `web`) in this host's registry, which is started when it is first asked for.
     pub(crate) fn image(&self, name: &str) -> String {
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.registry.lock().unwrap();
         if registry.is_none() {
             *registry = Some(Registry::start(self, &image::storage(), true));
         }
@@ -194,7 +194,8 @@ impl Drop for Host {
                 self.assert_clean();
             }
         }));
-        self.registry.borrow_mut().take();
+        // A test that panicked while it had the lock left nothing half done.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).take();
         leaks::remove(self, &self.watch.ids());
         if let (Err(panic), false) = (checked, failed) {
             std::panic::resume_unwind(panic);
