@@ -10,14 +10,20 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use tare_spec::image::{Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
-use tare_spec::{DiffId, ImageId, Platform};
+use tare_spec::{DiffId, ImageId, Platform, Reference};
 use tare_store::tar::{Kind, Member, Time, Writer};
 use tare_store::{Spool, Store};
 
 /// What the image has so far, by path without leading slash: a directory's member, or `None` for anything else.
 type Tree = BTreeMap<Vec<u8>, Option<Member>>;
 
-pub(crate) fn assemble(store: &Store, plan: &Plan, files: &Files<'_>, created: Timestamp) -> Result<ImageId> {
+pub(crate) fn assemble(
+    store: &Store,
+    plan: &Plan,
+    files: &Files<'_>,
+    created: Timestamp,
+    name: Option<&Reference>,
+) -> Result<ImageId> {
     let mut tree = Tree::new();
     let (mut layers, mut diff_ids, mut history) = (Vec::new(), Vec::new(), Vec::new());
     let created_text = created.to_string();
@@ -57,7 +63,7 @@ pub(crate) fn assemble(store: &Store, plan: &Plan, files: &Files<'_>, created: T
         annotations: BTreeMap::new(),
     };
     let manifest = store.put_bytes(media_type::OCI_MANIFEST, &serde_json::to_vec(&manifest).expect(encode))?;
-    Ok(store.put_image(&manifest.digest, None)?)
+    Ok(store.put_named_image(&manifest.digest, None, name.map_or(&[], std::slice::from_ref))?.0)
 }
 
 /// The layer of one step, in the making.

@@ -47,9 +47,5 @@ pub fn build(store: &Store, request: &BuildRequest<'_>) -> Result<ImageId> {
         return Err(Error::Ignore);
     }
     let _lease = store.lease()?;
-    let image = assemble::assemble(store, &plan, &files, request.created)?;
-    if let Some(reference) = request.reference {
-        store.tag(reference, &image)?;
-    }
-    Ok(image)
+    assemble::assemble(store, &plan, &files, request.created, request.reference)
 }

@@ -84,8 +84,12 @@ impl Store {
                 Err(error) => checked.damage(Damaged::Layer(diff_id), error.to_string()),
             }
         }
-        let mut images = BTreeSet::new();
+        // Names and images of one moment.
+        let change = self.change()?;
+        let references = self.records::<StoredReference>("images/references", &mut checked.damages)?;
         let records = self.records::<StoredImage>("images/records", &mut checked.damages)?;
+        drop(change);
+        let mut images = BTreeSet::new();
         let mut missing = BTreeSet::new();
         for image in records {
             progress(&format!("image {}", image.id));
@@ -104,7 +108,6 @@ impl Store {
             }
             images.insert(image.id);
         }
-        let references = self.records::<StoredReference>("images/references", &mut checked.damages)?;
         for stored in references.into_iter().filter(|stored| !images.contains(&stored.image)) {
             checked.damage(Damaged::Reference(stored.reference), format!("image {} is not there", stored.image));
         }

@@ -74,38 +74,50 @@ pub struct DiskUsage {
 impl Store {
     /// Removes an image with all its names, then collects what only it had.
     ///
-    /// `in_use` tells which layers containers need; it is asked while no lease is held anywhere, so whoever took
-    /// layers into use has recorded it. The image is gone when this returns; its content stays for the next
+    /// `known` are the names that whoever decided to remove it knew; an image that has got others meanwhile stays, and
+    /// the result is `None`. `in_use` tells which layers containers need; it is asked while no lease is held anywhere, so
+    /// whoever took layers into use has recorded it. The image is gone when this returns; its content stays for the next
     /// collection when somebody holds a lease.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`], and those of [`Store::collect`], after which the image is gone nevertheless.
-    pub fn remove_image(&self, image: &ImageId, in_use: &dyn Fn(&DiffId) -> bool) -> Result<Removal> {
-        let mut removal = Removal { untagged: self.forget_image(image)?, deleted: vec![image.0.clone()] };
+    pub fn remove_image(
+        &self,
+        image: &ImageId,
+        known: &BTreeSet<Reference>,
+        in_use: &dyn Fn(&DiffId) -> bool,
+    ) -> Result<Option<Removal>> {
+        let Some(untagged) = self.forget_image(image, known)? else { return Ok(None) };
+        let mut removal = Removal { untagged, deleted: vec![image.0.clone()] };
         let collected = self.collect(in_use)?;
         removal.deleted.extend(collected.layers.into_iter().map(|layer| layer.0));
-        Ok(removal)
+        Ok(Some(removal))
     }
 
     /// Removes an image with all its names, which are returned, tags first. Its content stays for the next collection.
+    /// `None`, and nothing is removed, where it has other names than the `known` ones.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`].
-    pub fn forget_image(&self, image: &ImageId) -> Result<Vec<Reference>> {
+    pub fn forget_image(&self, image: &ImageId, known: &BTreeSet<Reference>) -> Result<Option<Vec<Reference>>> {
         let _change = self.change()?;
         let path = self.record_path(image);
-        if record::read::<StoredImage>(&path)?.is_none() {
+        let Some(record) = record::read::<StoredImage>(&path)? else {
             return Err(Error::ImageNotFound { name: image.to_string() });
-        }
+        };
         let stored = self.stored_references()?.into_iter().filter(|stored| stored.image == *image);
         let mut untagged: Vec<Reference> = stored.map(|stored| stored.reference).collect();
+        if untagged.iter().any(|reference| !known.contains(reference)) {
+            return Ok(None);
+        }
         untagged.sort_by_key(|reference| (reference.digest().is_some(), reference.clone()));
         // Names first: a crash in between leaves an image without names, never a name without an image.
         for reference in &untagged {
             self.remove_record(&self.reference_path(reference))?;
         }
         self.remove_record(&path)?;
-        Ok(untagged)
+        self.forget_notes(&record.manifest)?;
+        Ok(Some(untagged))
     }
 
     /// Removes all content that no image and no container refers to: what removed images and crashed pulls left.

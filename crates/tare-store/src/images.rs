@@ -3,22 +3,20 @@
 //! ```text
 //! ROOT/images/records/<algorithm>-<hex of the image ID>.json     one an image
 //! ROOT/images/references/<SHA-256 of the full reference>.json    one a name; moving a tag is one rename
-//! ROOT/images/pending/<algorithm>-<hex of the manifest>.json     what an image that is being taken in consists of
 //! ```
 //!
-//! The first two are written with `change.lock` held and read without. See `docs/formats/images.md`.
+//! They are written with `change.lock` held and read without. See `docs/formats/images.md`.
 
 use crate::error::{Context, Error, Result};
-use crate::temporary::{is_still, sync_parent, write_durably};
+use crate::temporary::{sync_parent, write_durably};
 use crate::{Store, record};
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use tare_spec::image::{CONFIG_LIMIT, Descriptor, ImageConfig, MANIFEST_LIMIT, Manifest};
+use tare_spec::image::{CONFIG_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest};
 use tare_spec::reference::InvalidReference;
 use tare_spec::{DiffId, Digest, ImageId, Platform, Reference};
 
@@ -131,14 +129,6 @@ impl ImageOutline {
     }
 }
 
-/// Keeps what an image that is being taken in consists of: see [`Store::intend`].
-#[derive(Debug)]
-#[must_use = "the content is protected only while this lives"]
-pub struct Intention {
-    /// The open note carries the lock.
-    _lock: File,
-}
-
 /// What a person's word for an image led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -193,83 +183,7 @@ impl Names {
     }
 }
 
-/// `pending/*.json`: what an image that is being taken in will refer to.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Pending {
-    pub(crate) blobs: Vec<Digest>,
-    pub(crate) layers: Vec<DiffId>,
-}
-
 impl Store {
-    /// Notes what an image will consist of, before its layers come. While the intention lives nothing of that is
-    /// collected; afterwards what has come of it outlives a pull that broke, by a day. [`Store::put_image`] takes the note
-    /// away; [`Store::abandon`] does when there is nothing to go on from. The caller holds a [`crate::Lease`] until this returns.
-    ///
-    /// `documents` are blobs besides those that the manifest names, its own among them.
-    ///
-    /// # Errors
-    /// Of the disk.
-    pub fn intend(
-        &self,
-        manifest: &Descriptor,
-        documents: &[Digest],
-        parsed: &Manifest,
-        config: &ImageConfig,
-    ) -> Result<Intention> {
-        let named = parsed.layers.iter().chain([manifest, &parsed.config]).map(|blob| blob.digest.clone());
-        let note =
-            Pending { blobs: named.chain(documents.iter().cloned()).collect(), layers: config.rootfs.diff_ids.clone() };
-        let path = self.pending_path(&manifest.digest);
-        loop {
-            self.write(&path, &note)?;
-            let file = match File::open(&path) {
-                // Another pull of the same image was done with it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                result => result.context("open", &path)?,
-            };
-            rustix::fs::flock(&file, FlockOperation::LockShared).context("lock", &path)?;
-            if is_still(&file, &path)? {
-                return Ok(Intention { _lock: file });
-            }
-        }
-    }
-
-    /// Takes the note of [`Store::intend`] away.
-    ///
-    /// # Errors
-    /// Of the disk.
-    pub fn abandon(&self, manifest: &Digest) -> Result<()> {
-        let path = self.pending_path(manifest);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.context("remove", &path),
-        }
-    }
-
-    fn pending_path(&self, manifest: &Digest) -> PathBuf {
-        self.path("images/pending").join(format!("{}-{}.json", manifest.algorithm().name(), manifest.hex()))
-    }
-
-    /// What pulls that run will refer to, and what those that broke have got, of those not older than so many
-    /// seconds. Older notes, and any that cannot be read, are taken away.
-    pub(crate) fn pending(&self, patience: u64) -> Result<Vec<Pending>> {
-        let folder = self.path("images/pending");
-        let mut pending = Vec::new();
-        for entry in fs::read_dir(&folder).context("list", &folder)? {
-            let path = entry.context("list", &folder)?.path();
-            let Ok(file) = File::open(&path) else { continue }; // done meanwhile
-            let lives = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
-            let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            let young = age.is_ok_and(|age| age.map_or(0, |age| age.as_secs()) < patience);
-            match record::read(&path) {
-                Ok(Some(note)) if lives || young => pending.push(note),
-                Ok(None) => {}
-                _ => fs::remove_file(&path).context("remove", &path)?,
-            }
-        }
-        Ok(pending)
-    }
-
     /// Records an image whose manifest, configuration and layers are in the store. Returns its id, the digest
     /// of the configuration. Idempotent; recorded by another manifest before, the new one takes its place.
     ///
@@ -278,6 +192,20 @@ impl Store {
     /// # Errors
     /// [`Error::Document`] for anything but a runnable image, [`Error::BlobMissing`], [`Error::LayerMissing`].
     pub fn put_image(&self, manifest: &Digest, index: Option<&Digest>) -> Result<ImageId> {
+        Ok(self.put_named_image(manifest, index, &[])?.0)
+    }
+
+    /// Like [`Store::put_image`], and gives the image names, so that whoever removes it meanwhile does so before or
+    /// afterwards. Returns also which of the names another image had, and which.
+    ///
+    /// # Errors
+    /// As [`Store::put_image`].
+    pub fn put_named_image(
+        &self,
+        manifest: &Digest,
+        index: Option<&Digest>,
+        names: &[Reference],
+    ) -> Result<(ImageId, Vec<(Reference, ImageId)>)> {
         let bytes = self.blob(manifest, MANIFEST_LIMIT)?;
         let document = |source| Error::Document { digest: manifest.clone(), source };
         let parsed = Manifest::parse(&bytes, None).map_err(document)?;
@@ -293,15 +221,25 @@ impl Store {
             content = content.saturating_add(self.blob(index, MANIFEST_LIMIT)?.len() as u64);
         }
         let facts = Some(Facts::new(&config, content)).filter(Facts::are_small);
+        // What was found here may have been put here by somebody who has not come, or will never come, to make its
+        // name durable; its contents are.
+        let layers = config.rootfs.diff_ids;
+        let blobs = [Some(&id.0), Some(manifest), index].into_iter().flatten().map(|digest| self.blob_path(digest));
+        let folders: BTreeSet<PathBuf> = blobs
+            .chain(layers.iter().map(|layer| self.layer_path(layer)))
+            .map(|path| path.with_file_name(""))
+            .collect();
+        for folder in folders {
+            sync_parent(&folder.join("content"))?;
+        }
         let _change = self.change()?;
         let path = self.record_path(&id);
         let stored = record::read::<StoredImage>(&path)?.map_or_else(Timestamp::now, |old| old.stored);
-        let layers = config.rootfs.diff_ids;
         let (manifest, index) = (manifest.clone(), index.cloned());
         let record = StoredImage { id: id.clone(), manifest, index, layers, size, stored, facts };
         self.write(&path, &record)?;
-        self.abandon(&record.manifest)?;
-        Ok(id)
+        let moved = self.write_names(names, &id)?;
+        Ok((id, moved))
     }
 
     /// Gives an image a name, taking it from the image that has it. A reference without tag and digest gets the
@@ -310,14 +248,36 @@ impl Store {
     /// # Errors
     /// [`Error::ImageNotFound`].
     pub fn tag(&self, reference: &Reference, image: &ImageId) -> Result<()> {
-        let _change = self.change()?;
-        let reference = canonical(reference);
-        if record::read::<StoredImage>(&self.record_path(image))?.is_none() {
-            return Err(Error::ImageNotFound { name: image.to_string() });
+        match self.name_existing(std::slice::from_ref(reference), image)? {
+            Some(_) => Ok(()),
+            None => Err(Error::ImageNotFound { name: image.to_string() }),
         }
-        let path = self.reference_path(&reference);
-        let stored = StoredReference { reference, image: image.clone(), updated: Timestamp::now() };
-        self.write(&path, &stored)
+    }
+
+    /// Gives an image names; `None` if there is no such image. Returns which of them another image had, and which.
+    pub(crate) fn name_existing(
+        &self,
+        names: &[Reference],
+        image: &ImageId,
+    ) -> Result<Option<Vec<(Reference, ImageId)>>> {
+        let _change = self.change()?;
+        if record::read::<StoredImage>(&self.record_path(image))?.is_none() {
+            return Ok(None);
+        }
+        self.write_names(names, image).map(Some)
+    }
+
+    /// The caller holds `change.lock`.
+    fn write_names(&self, names: &[Reference], image: &ImageId) -> Result<Vec<(Reference, ImageId)>> {
+        let mut moved = Vec::new();
+        for name in names {
+            let reference = canonical(name);
+            let path = self.reference_path(&reference);
+            let before = record::read::<StoredReference>(&path)?;
+            moved.extend(before.filter(|before| before.image != *image).map(|before| (name.clone(), before.image)));
+            self.write(&path, &StoredReference { reference, image: image.clone(), updated: Timestamp::now() })?;
+        }
+        Ok(moved)
     }
 
     /// Takes a name away, and with the last tag of a repository that an image has, the image's digests in that
@@ -528,7 +488,11 @@ impl Store {
         self.path("images/references").join(format!("{}.json", digest.hex()))
     }
 
-    fn write<T: Serialize>(&self, path: &Path, record: &T) -> Result<()> {
+    fn layer_path(&self, diff_id: &DiffId) -> PathBuf {
+        self.path("layers").join(diff_id.0.algorithm().name()).join(diff_id.0.hex())
+    }
+
+    pub(crate) fn write<T: Serialize>(&self, path: &Path, record: &T) -> Result<()> {
         write_durably(&self.path("images/temporary"), path, &record::encode(record))
     }
 

@@ -118,11 +118,7 @@ impl Engine {
         manifest.annotations = BTreeMap::new();
         let bytes = serde_json::to_vec(&manifest).expect(encode);
         let manifest = store.put_bytes(&manifest.media_type, &bytes)?;
-        let id = store.put_image(&manifest.digest, None)?;
-        if let Some(reference) = reference {
-            store.tag(reference, &id)?;
-        }
-        Ok(id)
+        Ok(store.put_named_image(&manifest.digest, None, reference.map_or(&[], std::slice::from_ref))?.0)
     }
 }
 

@@ -93,8 +93,10 @@ impl Engine {
         let mut pruned = ImagesPruned::default();
         let mut errors = Vec::new();
         for image in self.unused_images(prune)? {
-            match store.forget_image(&image.id) {
-                Ok(names) => {
+            let known = image.tags.iter().chain(&image.digests).cloned().collect();
+            match store.forget_image(&image.id, &known) {
+                Ok(None) => {} // it has got a name meanwhile
+                Ok(Some(names)) => {
                     pruned.removals.extend(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())));
                     pruned.removals.push(ImageRemoval::Deleted(image.id.0));
                 }

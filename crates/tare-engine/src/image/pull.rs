@@ -135,17 +135,21 @@ impl Engine {
         let documents: Vec<Digest> = index.iter().map(|index| index.digest.clone()).collect();
         let intention = store.intend(&document(&response), &documents, &manifest, &config)?;
         drop(lease);
-        pull_layers(store, &client, &reference, &manifest, &config, progress).map_err(|error| match error {
+        match pull_layers(store, &client, &reference, &manifest, &config, progress) {
+            Ok(()) => {}
             // The way broke: what has come is there for the next try.
-            Error::Registry(_) | Error::Store(tare_store::Error::Read { .. }) => error,
-            error => error.after(store.abandon(&response.digest).map_err(Error::from).err().into_iter().collect()),
-        })?;
+            Err(error @ (Error::Registry(_) | Error::Store(tare_store::Error::Read { .. }))) => return Err(error),
+            Err(error) => {
+                let settled = store.settle(intention).map_err(Error::from);
+                return Err(error.after(settled.err().into_iter().collect()));
+            }
+        }
         let before = store.resolve(&reference.to_string()).ok().map(|found| found.image);
         let lease = store.lease()?;
-        let id = store.put_image(&response.digest, index.map(|index| &index.digest))?;
-        store.tag(&reference, &id)?;
-        store.tag(&reference.without_version().at_digest(named.digest.clone()), &id)?;
-        drop((intention, lease));
+        let names = [reference.clone(), reference.without_version().at_digest(named.digest.clone())];
+        let (id, _) = store.put_named_image(&response.digest, index.map(|index| &index.digest), &names)?;
+        store.settle(intention)?;
+        drop(lease);
         let up_to_date = before.is_some_and(|image| {
             image.id == id && image.repo_digests.iter().any(|name| name.digest() == Some(&named.digest))
         });

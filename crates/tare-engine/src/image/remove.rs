@@ -24,6 +24,15 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchImage`]; [`Error::ImageInUse`] in Docker's words.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<ImageRemoval>> {
+        loop {
+            // Otherwise it has got a name meanwhile, and what is right for it may be something else.
+            if let Some(removals) = self.try_remove_image(name, force)? {
+                return Ok(removals);
+            }
+        }
+    }
+
+    fn try_remove_image(&self, name: &str, force: bool) -> Result<Option<Vec<ImageRemoval>>> {
         let Found { image, reference } = self.find_image(name)?;
         let id = &image.id;
         // What an unreadable container uses is not known here; its layers stay, see `is_used`.
@@ -43,7 +52,7 @@ impl Engine {
             }
             if !last || running.is_some() {
                 let names = self.store()?.untag(&reference)?;
-                return Ok(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect());
+                return Ok(Some(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect()));
             }
         } else {
             let action = format!("delete {}", id.0.short());
@@ -60,8 +69,10 @@ impl Engine {
                 return in_use(action, "must be forced", "image is referenced in multiple repositories".into());
             }
         }
-        let removal = self.store()?.remove_image(id, &|layer| self.is_used(layer))?;
+        let known = image.references.iter().chain(&image.repo_digests).cloned().collect();
+        let removed = self.store()?.remove_image(id, &known, &|layer| self.is_used(layer)).map_err(super::not_found)?;
+        let Some(removal) = removed else { return Ok(None) };
         let untagged = removal.untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
-        Ok(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect())
+        Ok(Some(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect()))
     }
 }

@@ -2,8 +2,7 @@
 
 use super::members::{Archive, Location};
 use super::{ArchiveError, INDEX, MANIFEST, docker, oci};
-use crate::images::StoredReference;
-use crate::{BlobSource, Result, Store, record};
+use crate::{BlobSource, Result, Store};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_spec::image::Descriptor;
@@ -111,18 +110,15 @@ impl Store {
         let Planned { names, id, manifest, index, documents, layers } = image;
         self.take_layers(archive, &layers, progress)?;
         // An image that is here keeps the manifest it came by, and with it the form of its layers.
-        if !self.record_path(&id).exists() {
-            for (descriptor, bytes) in &documents {
-                self.put_blob(descriptor, &mut bytes.as_slice())?;
+        let moved = match self.name_existing(&names, &id)? {
+            Some(moved) => moved,
+            None => {
+                for (descriptor, bytes) in &documents {
+                    self.put_blob(descriptor, &mut bytes.as_slice())?;
+                }
+                self.put_named_image(&manifest, index.as_ref(), &names)?.1
             }
-            self.put_image(&manifest, index.as_ref())?;
-        }
-        let mut moved = Vec::new();
-        for name in &names {
-            let before = record::read::<StoredReference>(&self.reference_path(name))?;
-            moved.extend(before.filter(|before| before.image != id).map(|before| (name.clone(), before.image)));
-            self.tag(name, &id)?;
-        }
+        };
         Ok(Loaded { id, names, moved })
     }
 

@@ -1,9 +1,10 @@
 //! Records, names and removal.
 
 use crate::scratch::{Scratch, apply, archive, image, member, tree};
+use std::collections::BTreeSet;
 use std::fs;
 use tare_spec::image::media_type;
-use tare_spec::{DiffId, ErrorKind, Reference};
+use tare_spec::{DiffId, ErrorKind, ImageId, Reference};
 use tare_store::tar::{Kind, Member};
 use tare_store::{Damaged, Error, Store, sha256};
 
@@ -134,7 +135,7 @@ fn removal_keeps_what_others_share() {
     store.tag(&reference("first").at_digest(first_manifest.clone()), &first).unwrap();
     store.tag(&reference("second"), &second).unwrap();
 
-    let removal = store.remove_image(&first, &unused).unwrap();
+    let removal = remove(&store, &first, &unused);
     assert_eq!(removal.untagged, [reference("first:latest"), reference("first").at_digest(first_manifest.clone())]);
     assert_eq!(removal.deleted[0], first.0);
     assert!(removal.deleted.contains(&first_only.0) && store.blob(&first_manifest, 1 << 20).is_err());
@@ -145,12 +146,12 @@ fn removal_keeps_what_others_share() {
     assert_eq!(store.layers().mount(&[base.clone(), second_only.clone()]).unwrap().lower_dirs().len(), 2);
 
     // A container still needs the lower one.
-    store.remove_image(&second, &|layer| *layer == base).unwrap();
+    remove(&store, &second, &|layer| *layer == base);
     assert!(store.layers().contains(&base).unwrap() && !store.layers().contains(&second_only).unwrap());
     assert!(matches!(store.layers().mount(&[second_only]).unwrap_err(), Error::LayerMissing { .. }));
     let collected = store.collect(&unused).unwrap();
     assert_eq!((collected.layers, collected.layer_bytes), (vec![base], 10));
-    assert_eq!(store.remove_image(&second, &unused).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(store.remove_image(&second, &BTreeSet::new(), &unused).unwrap_err().kind(), ErrorKind::NotFound);
     for folder in ["blobs/sha256", "layers/sha256", "images/records", "images/references"] {
         assert_eq!(fs::read_dir(scratch.root().join(folder)).unwrap().count(), 0, "{folder}");
     }
@@ -164,7 +165,7 @@ fn a_lease_puts_the_collection_off() {
     let only = layer(&store, "only");
     let (id, _) = image(&store, std::slice::from_ref(&only), "");
     let lease = other.lease().unwrap();
-    let removal = store.remove_image(&id, &unused).unwrap();
+    let removal = remove(&store, &id, &unused);
     assert_eq!(removal.deleted, [id.0]);
     assert!(store.layers().contains(&only).unwrap());
     assert!(store.collect(&unused).unwrap().deferred);
@@ -250,4 +251,26 @@ fn a_check_finds_what_is_damaged() {
     ];
     assert_eq!(found, expected);
     assert!(store.manifest(&manifest).is_ok());
+}
+
+#[test]
+fn an_image_that_got_a_name_meanwhile_stays() {
+    let Some(scratch) = Scratch::new() else { return };
+    let store = scratch.store();
+    let (id, manifest) = image(&store, &[], "");
+    let (known, late) = (reference("known:1"), reference("late:1"));
+    let named = store.put_named_image(&manifest, None, std::slice::from_ref(&known)).unwrap();
+    assert_eq!(named, (id.clone(), vec![]));
+    store.tag(&late, &id).unwrap();
+    let seen = BTreeSet::from([known.clone()]);
+    assert_eq!(store.remove_image(&id, &seen, &unused).unwrap(), None);
+    assert_eq!(store.find("known:1").unwrap().references, [known, late]);
+    assert!(!remove(&store, &id, &unused).untagged.is_empty());
+}
+
+/// Removes an image with the names that it has.
+fn remove(store: &Store, id: &ImageId, in_use: &dyn Fn(&DiffId) -> bool) -> tare_store::Removal {
+    let image = store.find(&id.to_string()).unwrap();
+    let known = image.references.into_iter().chain(image.repo_digests).collect();
+    store.remove_image(id, &known, in_use).unwrap().unwrap()
 }

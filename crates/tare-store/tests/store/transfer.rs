@@ -203,14 +203,18 @@ fn a_broken_pull_keeps_what_it_has() {
     drop(intention);
     let collected = store.collect(&|_| false).unwrap();
     assert_eq!((collected.blobs, collected.layers), (vec![], vec![]));
-    // Once it is an image, or given up, the note is gone.
+    // Two take the same image in: what they need stays until the last of them is done.
+    let (first, second) = (intend(), intend());
     store.put_bytes("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes()).unwrap();
-    store.put_image(&digest, None).unwrap();
-    assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
-    drop(intend());
-    let id = tare_spec::ImageId(config_blob.digest.clone());
-    store.remove_image(&id, &|_| false).unwrap();
+    let id = store.put_image(&digest, None).unwrap();
+    store.settle(first).unwrap();
+    store.remove_image(&id, &Default::default(), &|_| false).unwrap().unwrap();
     assert!(store.layers().contains(&diff_id).unwrap());
-    assert_eq!(store.collect_all(&|_| false).unwrap().layers, [diff_id]);
+    assert_eq!(store.put_image(&digest, None).unwrap(), id);
+    store.settle(second).unwrap();
+    assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
+    // A note that somebody left who was killed goes with the image.
+    drop(intend());
+    assert_eq!(store.remove_image(&id, &Default::default(), &|_| false).unwrap().unwrap().deleted, [id.0, diff_id.0]);
     assert_eq!(fs::read_dir(scratch.root().join("images/pending")).unwrap().count(), 0);
 }

@@ -24,6 +24,9 @@ pub(crate) static VERB: Verb = Verb {
     run,
 };
 
+/// How often a missing image is pulled before one container gives up.
+const MOST_PULLS: usize = 5;
+
 fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let wish = container::read(m, false)?;
     let engine = ui.engine()?;
@@ -38,17 +41,21 @@ pub(crate) fn create(engine: &Engine, ui: &mut Ui, wish: &Wish) -> Result<Contai
     if wish.pull == PullPolicy::Always {
         pull_image(engine, wish)?;
     }
-    let made = match engine.create(wish.name.as_deref(), wish.spec.clone()) {
-        Err(Error::NoSuchImage { .. }) if wish.pull == PullPolicy::Missing => {
-            let name = Reference::parse(&wish.spec.image).map_err(|error| Failure::new(error.to_string()))?;
-            if !wish.quiet {
-                note(&format!("Unable to find image '{}' locally\n", name.with_default_tag().familiar()));
+    let mut pulls = 0;
+    let made = loop {
+        match engine.create(wish.name.as_deref(), wish.spec.clone()) {
+            // Somebody may remove it again before it is used.
+            Err(Error::NoSuchImage { .. }) if wish.pull == PullPolicy::Missing && pulls < MOST_PULLS => {
+                let name = Reference::parse(&wish.spec.image).map_err(|error| Failure::new(error.to_string()))?;
+                if !wish.quiet {
+                    note(&format!("Unable to find image '{}' locally\n", name.with_default_tag().familiar()));
+                }
+                pull_image(engine, wish)?;
+                pulls += 1;
             }
-            pull_image(engine, wish)?;
-            engine.create(wish.name.as_deref(), wish.spec.clone())
+            made => break made?,
         }
-        made => made,
-    }?;
+    };
     for warning in &made.warnings {
         ui.warn(warning);
     }
