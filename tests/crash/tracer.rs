@@ -134,6 +134,7 @@ pub(super) fn run(command: Command, root: &Path, folder: &Path, fault: Fault, co
     waiting.args(command.get_args()).env_clear();
     waiting.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     waiting.stdin(Stdio::piped()).stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+    #[expect(clippy::zombie_processes, reason = "the tracer waits for it")]
     let mut child = waiting.spawn().unwrap();
     let main = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let options = Options::PTRACE_O_TRACESYSGOOD

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod conformance;
+mod crash;
 mod edges;
 mod fences;
 mod golden;
@@ -20,6 +21,7 @@ cargo xtask TASK
   test [--no-install] [ARGUMENTS]  install what the tests need (Debian packages; needs root), build, run all tests;
                                    ARGUMENTS go to the tests: a part of a test's name, --nocapture …
   check [--quick]                  formatting, clippy, edges, fences, tests (--quick: no tests)
+  crash [ARGUMENTS]                commands about images killed, and out of disk, at every system call that writes; many of them at once
   edges                            which crate may use which
   golden [ARGUMENTS]               rewrite the expected results of the golden tests; look at the difference before committing it
   conformance PROGRAM              run the conformance suite of the OCI distribution specification against `tare registry serve`
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let result = match task {
         "test" => test::run(rest),
         "check" => check::run(rest),
+        "crash" => crash::run(rest),
         "edges" => edges::run(),
         "golden" => golden::run(rest),
         "bench" => bench::run(rest),

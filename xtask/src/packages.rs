@@ -5,7 +5,8 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// What is used for what: see `tests/host` and `tests/images`.
-const NEEDED: [&str; 11] = [
+const NEEDED: [&str; 12] = [
+    "attr",            // setfattr
     "bsdutils",        // script
     "busybox-static",  // the small test image
     "curl",            // the browser
