@@ -149,11 +149,12 @@ fn is_mounted(path: &Path) -> Result<bool> {
 
 /// Unmounts all that is mounted here, even while somebody reads in it.
 fn unmount(path: &Path) -> Result<()> {
-    loop {
+    while is_mounted(path)? {
         match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            // Not a mount any more.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(error) => return Err(error).context("unmount", path),
         }
     }
+    Ok(())
 }

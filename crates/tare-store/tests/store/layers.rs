@@ -29,7 +29,7 @@ fn listing(root: &Path) -> String {
     lines.join("\n")
 }
 
-fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut names = vec![0_u8; 4096];
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let names = String::from_utf8(names[..length].to_vec()).unwrap();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
 mod archives;
+mod backends;
+mod erofs_utils;
 mod images;
 mod layers;
 mod scratch;
