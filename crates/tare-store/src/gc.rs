@@ -8,11 +8,21 @@ use crate::snapshot::list_digests;
 use crate::{Error, record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_spec::image::{MANIFEST_LIMIT, Manifest};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
 
 /// How long what a broken pull has got is kept for a pull to go on from, in seconds.
 const PATIENCE: u64 = 24 * 3600;
+
+/// How many things are removed at once.
+const REMOVERS: usize = 4;
+
+/// One thing that is collected.
+enum Content {
+    Blob(Digest),
+    Layer(DiffId),
+}
 
 /// What a removal took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,40 +159,60 @@ impl Store {
         let awaited = |digest: &Digest| pending.iter().any(|note| note.blobs.contains(digest));
         let unfinished = |layer: &DiffId| pending.iter().any(|note| note.layers.contains(layer));
         let garbage = self.garbage(&BTreeSet::new(), &|layer| in_use(layer) || unfinished(layer))?;
+        let blobs = garbage.blobs.into_iter().filter(|(digest, _)| !awaited(digest));
+        let blobs = blobs.map(|(digest, disk)| (Content::Blob(digest), disk));
+        let layers = garbage.layers.into_iter().map(|(diff_id, disk)| (Content::Layer(diff_id), disk));
         let mut failure = None;
-        let mut attempt = |result: Result<()>| match result {
-            Ok(()) => true,
-            Err(error) => {
-                failure.get_or_insert(error);
-                false
-            }
-        };
-        for (digest, disk) in garbage.blobs {
-            if !awaited(&digest) && attempt(self.remove_blob(&digest)) {
-                collected.disk += disk;
-                collected.blobs.push(digest);
-            }
-        }
-        for (diff_id, disk) in garbage.layers {
-            // A layer whose own record is damaged is removed all the same.
-            let size = self.layers().usage(&diff_id).unwrap_or(0);
-            if attempt(self.layers().remove(&diff_id)) {
-                collected.disk += disk;
-                collected.layer_bytes += size;
-                collected.layers.push(diff_id);
+        for removed in self.remove_all(&blobs.chain(layers).collect::<Vec<_>>()) {
+            match removed {
+                Ok((Content::Blob(digest), disk, _)) => {
+                    collected.disk += disk;
+                    collected.blobs.push(digest.clone());
+                }
+                Ok((Content::Layer(diff_id), disk, size)) => {
+                    collected.disk += disk;
+                    collected.layer_bytes += size;
+                    collected.layers.push(diff_id.clone());
+                }
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
-        for partial in self.partial_blobs()? {
-            let removed =
-                partial.age >= patience && attempt(fs::remove_file(&partial.path).context("remove", &partial.path));
-            if removed {
-                collected.disk += partial.disk;
+        for partial in self.partial_blobs()?.into_iter().filter(|partial| partial.age >= patience) {
+            match fs::remove_file(&partial.path).context("remove", &partial.path) {
+                Ok(()) => collected.disk += partial.disk,
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         match failure {
             None => Ok(collected),
             Some(error) => Err(error),
         }
+    }
+
+    /// Removes content that nothing refers to, in its order. The kernel frees a large file's pages and blocks while its last
+    /// name is removed: several at once.
+    fn remove_all<'a>(&self, contents: &'a [(Content, u64)]) -> Vec<Result<(&'a Content, u64, u64)>> {
+        let remove = |(content, disk): &'a (Content, u64)| match content {
+            Content::Blob(digest) => self.remove_blob(digest).map(|()| (content, *disk, 0)),
+            Content::Layer(diff_id) => {
+                // A layer whose own record is damaged is removed all the same.
+                let size = self.layers().usage(diff_id).unwrap_or(0);
+                self.layers().remove(diff_id).map(|()| (content, *disk, size))
+            }
+        };
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let indexes = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+            let mine = indexes.map_while(|index| Some((index, remove(contents.get(index)?))));
+            mine.collect::<Vec<_>>()
+        };
+        let mut removed: Vec<_> = std::thread::scope(|scope| {
+            let removers: Vec<_> = (0..REMOVERS.min(contents.len())).map(|_| scope.spawn(work)).collect();
+            let joined = removers.into_iter().map(|remover| remover.join());
+            joined.flat_map(|done| done.expect("a remover that panicked has said why")).collect()
+        });
+        removed.sort_by_key(|(index, _)| *index);
+        removed.into_iter().map(|(_, removed)| removed).collect()
     }
 
     /// What nothing would refer to if these images were gone, with the bytes it occupies on the disk. Looks only.

@@ -20,6 +20,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tare_spec::image::Descriptor;
 use tare_spec::{DiffId, Digest};
+use tare_sys::writeback;
+
+/// Bytes after which the disk begins to write what has arrived.
+const WRITEBACK: u64 = 8 << 20;
 
 /// Where a blob's bytes come from.
 pub trait BlobSource: Sync {
@@ -213,7 +217,8 @@ impl Arriving {
         progress: &dyn Fn(u64),
     ) -> Result<(LayerInfo, bool)> {
         let kept = self.length()?;
-        let mut stream = Stream { file: &self.file, kept, position: 0, rest: None, source, progress, disk: None };
+        let mut stream =
+            Stream { file: &self.file, kept, position: 0, rest: None, source, progress, begun: kept, disk: None };
         let outcome = store.layers().apply(layer, diff_id, &mut stream);
         match stream.disk {
             Some(source) if is_full(&source) => {
@@ -233,8 +238,23 @@ struct Stream<'a> {
     rest: Option<Box<dyn Read + Send + 'a>>,
     source: &'a dyn BlobSource,
     progress: &'a dyn Fn(u64),
+    /// Up to where the disk has been told to write.
+    begun: u64,
     /// The file's own failure.
     disk: Option<io::Error>,
+}
+
+impl Stream<'_> {
+    /// Writes what has arrived, and has the disk begin with it: the end waits for less then.
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.position)?;
+        let written = self.position + bytes.len() as u64;
+        if written - self.begun >= WRITEBACK {
+            writeback::start(self.file, self.begun, written - self.begun)?;
+            self.begun = written;
+        }
+        Ok(())
+    }
 }
 
 impl Read for Stream<'_> {
@@ -248,7 +268,7 @@ impl Read for Stream<'_> {
                 rest => rest.insert(self.source.open(self.position)?),
             };
             let count = rest.read(buffer)?;
-            if let Err(error) = self.file.write_all_at(&buffer[..count], self.position) {
+            if let Err(error) = self.keep(&buffer[..count]) {
                 let kind = error.kind();
                 self.disk = Some(error);
                 return Err(kind.into());
