@@ -29,6 +29,7 @@ pub use archive::{Archive, ArchiveError, ArchiveInput, LoadProgress, Loaded, Rea
 pub use blob::Spool;
 pub use check::{Checked, Damage, Damaged};
 pub use disk::occupied;
+pub use erofs::write_index;
 pub use error::{Error, Result};
 pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;

@@ -64,6 +64,7 @@ impl Output<'_> {
     /// Zeros up to a place.
     fn pad(&mut self, place: u64) -> io::Result<()> {
         const ZEROS: [u8; 4096] = [0; 4096];
+        debug_assert!(self.position <= place, "something overlaps what comes at {place}");
         while self.position < place {
             self.put(&ZEROS[..(place - self.position).min(4096) as usize])?;
         }
