@@ -1,5 +1,6 @@
 //! One pass over a layer: transfer digest and size, inflate, diff ID, copy, tree.
 
+use super::gunzip::Gunzip;
 use super::tree::{self, EntryError, Failure, Filled, Tree};
 use crate::error::is_full;
 use crate::hash::{BlobReader, Hasher};
@@ -117,7 +118,7 @@ impl Pass<'_> {
         let path = copy.as_ref().map(|copy| copy.path.to_owned());
         let limit = || self.limits.inflated(self.size.unwrap_or_else(|| compressed.get()));
         let mut stream = Inflated {
-            stream: inflate(self.name, &mut counted)?.map_err(failed)?,
+            stream: inflate(self.name, &mut counted, self.size.is_some())?.map_err(failed)?,
             hasher: Hasher::new(self.algorithm),
             copy,
             buffer: vec![0; PIECE],
@@ -169,14 +170,15 @@ impl Pass<'_> {
 /// The uncompressed contents of a blob that was verified when it came.
 pub(crate) fn inflated(layer: &Descriptor, blob: File) -> Result<Inflate<File>> {
     let layer = layer.digest.to_string();
-    inflate(&layer, blob)?.map_err(|source| Error::Archive { layer, source: TarError::Read { offset: 0, source } })
+    inflate(&layer, blob, true)?
+        .map_err(|source| Error::Archive { layer, source: TarError::Read { offset: 0, source } })
 }
 
 type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 
 /// A blob's contents before compression.
 pub(crate) enum Inflate<R: Read> {
-    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Whole<R>>>>),
+    Gzip(Gunzip<BufReader<Whole<R>>>),
     /// Its window is at most 128 MiB by default, which bounds the memory.
     Zstd(zstd::stream::read::Decoder<'static, BufReader<Whole<R>>>),
     Plain(Whole<R>),
@@ -193,7 +195,8 @@ impl<R: Read> Read for Inflate<R> {
 }
 
 /// Chooses the decoder by the first bytes, as every engine does: media types in old manifests are not reliable.
-fn inflate<R: Read>(layer: &str, mut blob: R) -> Result<io::Result<Inflate<R>>> {
+/// `verified` says that digests tell whether the blob's bytes are right.
+fn inflate<R: Read>(layer: &str, mut blob: R, verified: bool) -> Result<io::Result<Inflate<R>>> {
     let mut magic = Vec::new();
     if let Err(error) = blob.by_ref().take(6).read_to_end(&mut magic) {
         return Ok(Err(error));
@@ -203,7 +206,7 @@ fn inflate<R: Read>(layer: &str, mut blob: R) -> Result<io::Result<Inflate<R>>> 
     let whole = io::Cursor::new(magic).chain(blob);
     let buffered = |whole| BufReader::with_capacity(128 * 1024, whole);
     Ok(match compression {
-        Compression::Gzip => Ok(Inflate::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(buffered(whole))))),
+        Compression::Gzip => Ok(Inflate::Gzip(Gunzip::new(buffered(whole), verified))),
         Compression::Zstd => zstd::stream::read::Decoder::with_buffer(buffered(whole)).map(Inflate::Zstd),
         Compression::None => Ok(Inflate::Plain(whole)),
     })

@@ -3,6 +3,7 @@
 mod apply;
 mod attributes;
 mod diff;
+mod gunzip;
 pub(crate) mod tree;
 mod unpack;
 mod whiteout;
