@@ -249,8 +249,8 @@ impl Directory {
         Ok(rustix::fs::futimens(&self.0, times)?)
     }
 
-    /// Removes what this name is, with everything below it. A missing name is no error; symbolic links are
-    /// removed, never followed.
+    /// Removes what this name is, with everything below it. A missing name is no error, nor is what others remove
+    /// meanwhile; symbolic links are removed, never followed.
     ///
     /// # Errors
     /// The first failure of `unlinkat(2)` and its kin; what could be removed before it is gone.
@@ -260,8 +260,8 @@ impl Directory {
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
-        self.child(name)?.clear()?;
-        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+        unless_gone(self.child(name).and_then(|child| child.clear()))?;
+        unless_gone(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(Into::into))
     }
 
     /// Removes everything in this directory, however deep: a tree deeper than the descriptor limit is what a
@@ -306,12 +306,11 @@ impl Directory {
                 }
             }
         }
-        let child = self.child(name)?;
-        for name in child.names()? {
-            child.remove_below(top, &name, depth + 1, moved)?;
-        }
-        drop(child);
-        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+        let emptied = self.child(name).and_then(|child| {
+            child.names()?.iter().try_for_each(|name| child.remove_below(top, name, depth + 1, moved))
+        });
+        unless_gone(emptied)?;
+        unless_gone(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(Into::into))
     }
 
     /// Writes everything below this directory, its own entries included, to the disk: file by file.
@@ -379,6 +378,14 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What others have removed need not be removed.
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 fn owner(uid: u32, gid: u32) -> io::Result<(Uid, Gid)> {
     if uid == u32::MAX || gid == u32::MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "4294967295 is no user or group id"));
@@ -398,6 +405,22 @@ fn component(name: &OsStr) -> io::Result<&OsStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_remove_the_same_tree() {
+        let tree = std::env::temp_dir().join(format!("tare-remove-{}", std::process::id()));
+        for _ in 0..50 {
+            for folder in ["a/b", "c"] {
+                std::fs::create_dir_all(tree.join(folder)).unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| remove_tree(&tree).unwrap());
+                }
+            });
+            assert!(!tree.exists());
+        }
+    }
     use std::fs;
     use std::path::PathBuf;
 
