@@ -49,14 +49,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A registry that is killed when dropped.
-struct Server {
+/// A registry of tare, killed when dropped.
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    fn start(tare: &Path, root: &Path) -> Result<Self> {
+    pub(crate) fn start(tare: &Path, root: &Path) -> Result<Self> {
         let mut command = Command::new(tare);
         command.args(["registry", "serve", "--quiet", "--addr", "127.0.0.1:0", "--root"]).arg(root);
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("{}", tare.display()))?;

@@ -9,6 +9,7 @@ mod fences;
 mod golden;
 mod packages;
 mod test;
+mod vm;
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
@@ -26,6 +27,8 @@ cargo xtask TASK
   golden [ARGUMENTS]               rewrite the expected results of the golden tests; look at the difference before committing it
   conformance PROGRAM              run the conformance suite of the OCI distribution specification against `tare registry serve`
   bench [--quick] [WORD]           measure beside podman, crun, runc and docker where they are installed; WORD selects rows
+  vm power-cut [--rounds N]        take the power from a virtual machine that pulls images, boot it again, and look (Debian packages:
+                                   qemu-system-x86 mmdebstrap umoci skopeo e2fsprogs xz-utils)
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "golden" => golden::run(rest),
         "bench" => bench::run(rest),
         "conformance" => conformance::run(rest),
+        "vm" => vm::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
