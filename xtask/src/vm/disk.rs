@@ -36,6 +36,8 @@ pub(super) struct Disk {
     size: u64,
     unsafe_blocks: BTreeMap<u64, Vec<u8>>,
     pub(super) flushes: u64,
+    /// The power goes with this write, counted down; 0 when it has gone.
+    pub(super) writes_left: Option<u64>,
 }
 
 /// What the power does to writes that were not flushed.
@@ -51,7 +53,7 @@ impl Disk {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path).with_context(|| path.display().to_string())?;
         let size = file.metadata()?.len();
-        Ok(Self { file, size, unsafe_blocks: BTreeMap::new(), flushes: 0 })
+        Ok(Self { file, size, unsafe_blocks: BTreeMap::new(), flushes: 0, writes_left: None })
     }
 
     fn block(&self, number: u64) -> io::Result<Vec<u8>> {
@@ -95,7 +97,9 @@ impl Disk {
             block[within..within + count].copy_from_slice(&bytes[at..at + count]);
             self.unsafe_blocks.insert(number, block);
             Ok(())
-        })
+        })?;
+        self.writes_left = self.writes_left.map(|left| left.saturating_sub(1));
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -108,6 +112,7 @@ impl Disk {
 
     /// Takes the power away. Returns how many blocks were not safe.
     pub(super) fn cut(&mut self, loss: Loss, chance: &mut impl FnMut() -> u64) -> Result<usize> {
+        self.writes_left = None;
         let lost = std::mem::take(&mut self.unsafe_blocks);
         let count = lost.len();
         if let Loss::Some = loss {
@@ -158,6 +163,12 @@ pub(super) fn serve(listener: &UnixListener, disk: &Arc<Mutex<Disk>>) -> Result<
             0 => answer = disk.read(offset, length as usize)?,
             1 => {
                 disk.write(offset, &bytes)?;
+                if disk.writes_left == Some(0) {
+                    drop(disk);
+                    // Without power it answers nobody any more.
+                    io::copy(&mut client, &mut io::sink()).ok();
+                    return Ok(());
+                }
                 if flags & FUA != 0 {
                     disk.flush()?;
                 }

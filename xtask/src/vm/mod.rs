@@ -25,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The longest time between the machine's first pull and the cut, in milliseconds.
 const LONGEST: u64 = 12_000;
 
+/// The most writes between them, for a cut that comes with a write.
+const MOST_WRITES: u64 = 600;
+
+/// Between two looks at the disk.
+const LOOK: Duration = Duration::from_millis(20);
+
 const USAGE: &str = "usage: cargo xtask vm power-cut [--rounds N] [--seed N]";
 
 /// `power-cut`: takes the power from a machine that pulls and removes images, and looks after the next boot whether
@@ -59,10 +65,15 @@ fn power_cut(machine: &Machine, rounds: u64, seed: u64) -> Result<()> {
     let (mut during_pull, mut during_removal, mut verified, mut pulls) = (0, 0, 0, 0);
     // The last boot only looks.
     for round in 0..=rounds {
-        let delay = Duration::from_millis(200 + chance() % LONGEST);
+        // Most cuts come with a write, for most of the time the disk has nothing to do.
+        let (delay, writes) = match round % 4 {
+            0 => (200 + chance() % LONGEST, None),
+            _ => (LONGEST, Some(1 + chance() % MOST_WRITES)),
+        };
+        let cut = Cut { delay: Duration::from_millis(delay), writes };
         let expect: Vec<&str> = reported.iter().map(String::as_str).collect();
         let words = format!("cut.seed={} cut.expect={}", chance() % (1 << 31), expect.join(","));
-        let seen = boot(machine, &disk, &words, (round < rounds).then_some(delay))
+        let seen = boot(machine, &disk, &words, (round < rounds).then_some(cut))
             .with_context(|| format!("boot {round}, after {round} cuts; seed {seed}"))?;
         verified += seen.verified;
         let mut at_work = None;
@@ -90,10 +101,11 @@ fn power_cut(machine: &Machine, rounds: u64, seed: u64) -> Result<()> {
         during_pull += u64::from(at_work == Some("pulling"));
         during_removal += u64::from(at_work == Some("removing"));
         println!(
-            "cut {}: {} images verified; {:.1} s later while {}; {lost} blocks not flushed, {loss:?} lost; {flushes} flushes so far",
+            "cut {}: {} images verified; then {} s or {} writes until the cut while {}; {lost} blocks not flushed, {loss:?} lost; {flushes} flushes so far",
             round + 1,
             seen.verified,
-            delay.as_secs_f64(),
+            delay / 1000,
+            writes.map_or("any".to_owned(), |writes| writes.to_string()),
             at_work.unwrap_or("between"),
         );
     }
@@ -103,14 +115,21 @@ fn power_cut(machine: &Machine, rounds: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
+/// When the power goes, counted from the machine's first pull: whichever comes first.
+#[derive(Clone, Copy)]
+struct Cut {
+    delay: Duration,
+    writes: Option<u64>,
+}
+
 /// What a machine said between its start and its end.
 struct Seen {
     verified: u64,
     lines: Vec<String>,
 }
 
-/// Starts the machine, waits until it has looked at everything, and takes its power after `delay`; without, at once.
-fn boot(machine: &Machine, disk: &Arc<Mutex<Disk>>, words: &str, delay: Option<Duration>) -> Result<Seen> {
+/// Starts the machine, waits until it has looked at everything, and takes its power as `cut` says; without, at once.
+fn boot(machine: &Machine, disk: &Arc<Mutex<Disk>>, words: &str, cut: Option<Cut>) -> Result<Seen> {
     let socket = machine.path("disk.socket");
     if socket.exists() {
         std::fs::remove_file(&socket)?;
@@ -134,8 +153,14 @@ fn boot(machine: &Machine, disk: &Arc<Mutex<Disk>>, words: &str, delay: Option<D
     let mut deadline = Instant::now() + PATIENCE;
     let mut is_up = false;
     loop {
-        let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let line = match lines.recv_timeout(LOOK.min(deadline.saturating_duration_since(Instant::now()))) {
             Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {
+                if disk.lock().unwrap_or_else(PoisonError::into_inner).writes_left == Some(0) {
+                    break;
+                }
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) if is_up => break,
             Err(error) => bail!("the machine did not come up: {error}\n{}", all.join("\n")),
         };
@@ -144,7 +169,8 @@ fn boot(machine: &Machine, disk: &Arc<Mutex<Disk>>, words: &str, delay: Option<D
         if let Some(count) = said.strip_prefix("verified ") {
             seen.verified = count.parse()?;
             is_up = true;
-            deadline = Instant::now() + delay.unwrap_or_default();
+            deadline = Instant::now() + cut.map_or(Duration::ZERO, |cut| cut.delay);
+            disk.lock().unwrap_or_else(PoisonError::into_inner).writes_left = cut.and_then(|cut| cut.writes);
         }
         if said.starts_with("wrong: ") {
             bail!("{}", all.join("\n"));
