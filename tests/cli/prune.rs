@@ -96,3 +96,33 @@ fn a_check_finds_a_changed_bit_and_mends_it() {
     host.tare(&["system", "check", "-q"]).ok();
     assert_eq!(host.tare(&["run", "--rm", &image, "echo", "whole"]).ok(), "whole");
 }
+
+/// What is made here has no registry to come from again: damage of one part must not cost the others.
+#[test]
+fn damage_of_an_image_made_here_stays_where_it_is() {
+    let Some(host) = Host::new() else { return };
+    fs::create_dir(host.folder().join("files")).unwrap();
+    fs::write(host.folder().join("files/word"), "whole").unwrap();
+    let tar = host.folder().join("files.tar").display().to_string();
+    host.command("tar", &["-C", &host.folder().join("files").display().to_string(), "-cf", &tar, "."]).ok();
+    host.tare(&["import", &tar, "made:1"]).ok();
+    host.tare(&["import", "-m", "another", &tar, "made:2"]).ok();
+    let layer = host.inspect("made:1", "/RootFS/Layers/0").as_str().unwrap().replace("sha256:", "");
+    let index = host.root().join("layers/sha256").join(layer).join("index.erofs");
+    if index.exists() {
+        fs::write(&index, "damaged").unwrap();
+        let repaired = host.tare(&["system", "check", "--repair"]).ok();
+        assert!(repaired.contains("made again from its archive"), "{repaired}");
+    }
+    let config = host.inspect("made:1", "/Id").as_str().unwrap().replace("sha256:", "");
+    fs::write(host.root().join("blobs/sha256").join(config), "{}").unwrap();
+    let lost = host.tare(&["system", "check", "--repair"]).fails(1);
+    assert!(lost.stdout.contains("did not come from a registry"), "{}", lost.stdout);
+    let inspected = host.tare(&["image", "inspect", "made:1"]).fails(1);
+    assert!(inspected.stderr.contains("hint: `tare system check --repair`"), "{}", inspected.stderr);
+    // Others are not bothered, and it can be removed.
+    host.tare(&["save", "-o", &tar, "made:2"]).ok();
+    host.tare(&["tag", "made:2", "made:3"]).ok();
+    host.tare(&["rmi", "made:1"]).ok();
+    host.tare(&["system", "check", "-q"]).ok();
+}

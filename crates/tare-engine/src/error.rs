@@ -438,6 +438,9 @@ fn store_hint(error: &tare_store::Error) -> Option<String> {
             "the registry's copy is damaged or was changed on the way; nothing of it was kept: try again, or ask who runs the registry"
                 .into(),
         ),
+        Error::Damaged { .. } => Some(
+            "`tare system check --repair` fetches again what came from a registry; `tare rmi` removes the rest".into(),
+        ),
         _ => None,
     }
 }

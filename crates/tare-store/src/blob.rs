@@ -26,6 +26,16 @@ impl Store {
         if target.try_exists().context("inspect", &target)? {
             return Ok(());
         }
+        self.replace_blob(descriptor, contents)
+    }
+
+    /// Like [`Store::put_blob`], and takes the place of one that is there, which may be damaged: it stays until the new
+    /// one is whole.
+    ///
+    /// # Errors
+    /// As [`Store::put_blob`].
+    pub fn replace_blob(&self, descriptor: &Descriptor, contents: &mut dyn Read) -> Result<()> {
+        let target = self.blob_path(&descriptor.digest);
         let mut file = TemporaryFile::create(&self.path("blobs/temporary"), "blob")?;
         let mut reader = BlobReader::new(contents, descriptor);
         match io::copy(&mut reader, file.file()) {
@@ -54,7 +64,7 @@ impl Store {
     /// Reads a blob of at most `limit` bytes and verifies it again: disks forget, too.
     ///
     /// # Errors
-    /// [`Error::BlobMissing`], [`Error::BlobLimit`], [`Error::Digest`].
+    /// [`Error::BlobMissing`], [`Error::BlobLimit`], [`Error::Damaged`].
     pub fn blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let path = self.blob_path(digest);
         let file = match File::open(&path) {
@@ -73,7 +83,7 @@ impl Store {
         hasher.update(&bytes);
         match hasher.finish() {
             actual if actual == *digest => Ok(bytes),
-            actual => Err(Error::Digest { expected: digest.clone(), actual }),
+            actual => Err(Error::Damaged { digest: digest.clone(), actual }),
         }
     }
 

@@ -117,7 +117,7 @@ impl Store {
     /// The layers of an image as its manifest and configuration name them, for whoever fetches one again.
     ///
     /// # Errors
-    /// [`Error::BlobMissing`], [`Error::Digest`], [`Error::Document`].
+    /// [`Error::BlobMissing`], [`Error::Damaged`], [`Error::Document`].
     pub fn layer_descriptors(&self, manifest: &Digest, layers: &[DiffId]) -> Result<Vec<(Descriptor, DiffId)>> {
         let manifest = self.manifest(manifest)?;
         Ok(manifest.layers.into_iter().zip(layers.iter().cloned()).collect())
@@ -135,7 +135,7 @@ impl Store {
     /// Reads a manifest, an index or a configuration and verifies it.
     ///
     /// # Errors
-    /// [`Error::BlobMissing`], [`Error::Digest`].
+    /// [`Error::BlobMissing`], [`Error::Damaged`].
     pub fn open_document(&self, digest: &Digest) -> Result<Vec<u8>> {
         self.blob(digest, MANIFEST_LIMIT.max(CONFIG_LIMIT))
     }
@@ -146,6 +146,31 @@ impl Store {
     /// Of the disk.
     pub fn remove_damaged_blob(&self, digest: &Digest) -> Result<()> {
         self.remove_blob(digest)
+    }
+
+    /// Puts what a layer's blob in the store holds in the place of the layer. The blob is verified first, so that nothing
+    /// is lost by trying.
+    ///
+    /// # Errors
+    /// [`Error::BlobMissing`], [`Error::Damaged`]; those of [`crate::Snapshotter::apply`], after which the layer is gone and its
+    /// blob is there.
+    pub fn remake_layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<()> {
+        let path = self.blob_path(&layer.digest);
+        match digest_of(&path, &layer.digest)? {
+            None => return Err(Error::BlobMissing { digest: layer.digest.clone() }),
+            Some(actual) if actual != layer.digest => {
+                return Err(Error::Damaged { digest: layer.digest.clone(), actual });
+            }
+            Some(_) => {}
+        }
+        let mut blob = File::open(&path).context("open", &path)?;
+        self.layers().remove(diff_id)?;
+        self.layers().apply(layer, diff_id, &mut blob)?;
+        // An uncompressed layer's blob is its archive.
+        if layer.digest == diff_id.0 && self.layers().archive(diff_id)?.is_some() {
+            self.remove_blob(&layer.digest)?;
+        }
+        Ok(())
     }
 
     fn documents(&self, image: &StoredImage) -> Result<()> {

@@ -24,18 +24,23 @@ impl Store {
     /// time. The caller holds a [`crate::Lease`].
     ///
     /// # Errors
-    /// [`Error::BlobMissing`], [`Error::NoSpace`].
+    /// [`Error::BlobMissing`], [`Error::NoSpace`]; [`Error::Damaged`], so that no damage of this disk gets a digest of its own.
     pub fn compress(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<Descriptor> {
-        let mut tar = self.layer_tar(diff_id, layer)?;
+        let tar = self.layer_tar(diff_id, layer)?;
+        let mut tar = Hashed { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 };
         let mut file = TemporaryFile::create(&self.path("blobs/temporary"), "gzip")?;
         let path = file.path().to_owned();
         let mut writer = Hashed { inner: file.file(), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        match gzip(&mut *tar, &mut writer) {
+        match gzip(&mut tar, &mut writer) {
             Err(source) if is_full(&source) => {
                 let what = format!("layer {diff_id}, compressed");
                 return Err(Error::NoSpace { what, path: self.path("blobs"), source });
             }
             result => result.context("compress into", &path)?,
+        }
+        let actual = tar.hasher.finish();
+        if actual != diff_id.0 {
+            return Err(Error::Damaged { digest: diff_id.0.clone(), actual });
         }
         let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, writer.hasher.finish(), writer.size);
         file.persist(&self.blob_path(&descriptor.digest))?;
@@ -109,6 +114,15 @@ impl<W: Write> Write for Hashed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
     }
 }
 

@@ -65,6 +65,14 @@ pub enum Error {
         /// The digest of the bytes.
         actual: Digest,
     },
+    /// A blob that was sound when it came is not what its digest says any more.
+    #[error("blob {digest} is damaged: its contents have {actual}")]
+    Damaged {
+        /// Its name in the store.
+        digest: Digest,
+        /// The digest of the bytes.
+        actual: Digest,
+    },
     /// A layer's uncompressed contents are not what the image's configuration says.
     #[error("layer {layer}: expected diff id {expected}, contents have {actual}")]
     DiffId {
@@ -236,7 +244,11 @@ impl Error {
             Self::ImageArchive(source) => source.kind(),
             Self::Reference(source) => source.kind(),
             Self::Compression { .. } => ErrorKind::NotImplemented,
-            Self::Io { .. } | Self::Output { .. } | Self::Record { .. } | Self::Version { .. } => ErrorKind::Internal,
+            Self::Io { .. }
+            | Self::Output { .. }
+            | Self::Record { .. }
+            | Self::Version { .. }
+            | Self::Damaged { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -228,7 +228,7 @@ impl Store {
             // Without its manifest an image has no layer blobs to protect, and `system check` tells.
             match self.manifest(&stored.manifest) {
                 Ok(manifest) => blobs.extend(manifest.layers.into_iter().map(|layer| layer.digest)),
-                Err(Error::BlobMissing { .. } | Error::Digest { .. } | Error::Document { .. }) => {}
+                Err(Error::BlobMissing { .. } | Error::Damaged { .. } | Error::Document { .. }) => {}
                 Err(error) => return Err(error),
             }
             blobs.extend([stored.id.0, stored.manifest]);

@@ -117,7 +117,9 @@ pub struct ImageOutline {
     pub index: Option<Digest>,
     /// Its layers, the lowest first.
     pub layers: Vec<DiffId>,
-    /// Its names with digests.
+    /// Its names with tags, sorted.
+    pub references: Vec<Reference>,
+    /// Its names with digests, sorted.
     pub repo_digests: Vec<Reference>,
 }
 
@@ -371,18 +373,14 @@ impl Store {
     /// # Errors
     /// Of listing the records.
     pub fn outlines(&self) -> Result<Vec<ImageOutline>> {
-        let references: Vec<StoredReference> = self.records("images/references", &mut Vec::new())?;
+        let mut names: BTreeMap<ImageId, Names> = BTreeMap::new();
+        for stored in self.records::<StoredReference>("images/references", &mut Vec::new())? {
+            names.entry(stored.image.clone()).or_default().add(stored);
+        }
         let images: Vec<StoredImage> = self.records("images/records", &mut Vec::new())?;
-        let digests_of = |id: &ImageId| {
-            let own = references.iter().filter(|stored| stored.image == *id && stored.reference.digest().is_some());
-            own.map(|stored| stored.reference.clone()).collect()
-        };
-        let outline = |StoredImage { id, manifest, index, layers, .. }: StoredImage| ImageOutline {
-            repo_digests: digests_of(&id),
-            id,
-            manifest,
-            index,
-            layers,
+        let outline = |image: StoredImage| {
+            let names = names.remove(&image.id).unwrap_or_default();
+            outline(image, names)
         };
         Ok(images.into_iter().map(outline).collect())
     }
@@ -404,6 +402,16 @@ impl Store {
         let (stored, reference) = self.locate(name)?;
         let names = self.names()?.remove(&stored.id).unwrap_or_default();
         Ok(Found { image: self.load(stored, names)?, reference })
+    }
+
+    /// Like [`Store::resolve`], for who does not need the image's documents, which may be damaged.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve_outline(&self, name: &str) -> Result<(ImageOutline, Option<Reference>)> {
+        let (stored, reference) = self.locate(name)?;
+        let names = self.names()?.remove(&stored.id).unwrap_or_default();
+        Ok((outline(stored, names), reference))
     }
 
     /// Like [`Store::resolve`], but the image comes without its names: to collect them all references are read.
@@ -503,6 +511,13 @@ impl Store {
         }?;
         sync_parent(path)
     }
+}
+
+fn outline(image: StoredImage, mut names: Names) -> ImageOutline {
+    names.sort();
+    let StoredImage { id, manifest, index, layers, .. } = image;
+    let Names { references, repo_digests, .. } = names;
+    ImageOutline { id, manifest, index, layers, references, repo_digests }
 }
 
 /// Bytes of the manifest, which has `length` bytes itself, and of what it names.

@@ -47,6 +47,9 @@ impl Failure {
 
 /// What takes the space, the biggest reclaim, and the command for it.
 fn reclaim(usage: &DiskUsage, root: &str) -> String {
+    if usage.images.size + usage.containers.size == 0 {
+        return "`df -h` shows which file system is full".to_owned();
+    }
     let (images, containers) = (usage.images.reclaimable, usage.containers.reclaimable);
     let taken = format!(
         "in {root} images take {} and containers {}",

@@ -92,7 +92,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let cause_text = error.to_string();
+        let cause_text = match error.downcast_ref::<io::Error>() {
+            Some(error) if error.raw_os_error().is_some() => errno_text(error),
+            _ => error.to_string(),
+        };
         // Some errors are only another layer around their cause.
         if !text.ends_with(&cause_text) {
             text.push_str(&format!(": {cause_text}"));

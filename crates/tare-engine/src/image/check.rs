@@ -1,17 +1,14 @@
 //! Finding damage in the store, and mending it from what is at hand or from where images came.
 
-use super::pull::Remote;
 use crate::container::view::ListFilter;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::record::Status;
-use std::collections::BTreeSet;
-use std::io::{self, Read};
 use std::path::Path;
 use tare_registry::{Client, ClientOptions};
 use tare_spec::image::{Descriptor, Manifest};
 use tare_spec::{DiffId, Digest, ImageId};
-use tare_store::{BlobSource, ImageOutline, Store};
+use tare_store::{ImageOutline, Store};
 
 pub use tare_store::{Checked, Damage, Damaged};
 
@@ -102,12 +99,17 @@ impl Mender<'_> {
     }
 
     fn blob(&self, digest: &Digest) -> Result<&'static str> {
-        self.store.remove_damaged_blob(digest)?;
-        let Some((image, descriptor)) = self.owner(digest) else { return Ok("removed; nothing refers to it") };
+        let Some((image, descriptor)) = self.owner(digest) else {
+            self.store.remove_damaged_blob(digest)?;
+            return Ok("removed; nothing refers to it");
+        };
         match self.fetch(image, digest, descriptor.as_ref()) {
             Ok(()) => Ok("fetched again"),
             // Not needed to run the image: it is made again, or fetched, when the image is pushed.
-            Err(_) if descriptor.is_some() && image.id.0 != *digest => Ok("removed; the layer itself is whole"),
+            Err(_) if descriptor.is_some() && image.id.0 != *digest => {
+                self.store.remove_damaged_blob(digest)?;
+                Ok("removed; containers run from the layer's other form")
+            }
             Err(error) => Err(error),
         }
     }
@@ -141,42 +143,51 @@ impl Mender<'_> {
     }
 
     fn layer(&self, diff_id: &DiffId) -> Result<&'static str> {
-        let Some(image) = self.images.iter().find(|image| image.layers.contains(diff_id)) else {
-            self.store.layers().remove(diff_id)?;
-            return Ok("removed; no image needs it");
-        };
         let running = self.engine.list(&ListFilter::default())?.containers;
-        let users = self.images.iter().filter(|image| image.layers.contains(diff_id)).map(|image| &image.id);
-        let users: BTreeSet<&ImageId> = users.collect();
-        let user = running
-            .iter()
-            .find(|container| container.state.status == Status::Running && users.contains(&container.image_id));
+        let images: Vec<&ImageOutline> = self.images.iter().filter(|image| image.layers.contains(diff_id)).collect();
+        let user = running.iter().find(|container| {
+            container.state.status == Status::Running && images.iter().any(|image| image.id == container.image_id)
+        });
         if let Some(user) = user {
             let name = &user.name;
             return Err(Error::invalid(format!(
                 "running container {name} uses it: `tare stop {name}`, then try again"
             )));
         }
+        if self.store.layers().rebuild(diff_id)? {
+            return Ok("made again from its archive");
+        }
+        if images.is_empty() {
+            if self.engine.is_used(diff_id) {
+                return Err(Error::invalid("a container needs it, and no image says where it came from"));
+            }
+            self.store.layers().remove(diff_id)?;
+            return Ok("removed; no image needs it");
+        }
+        let mut failure = None;
+        for image in images {
+            match self.remake(image, diff_id) {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => drop(failure.insert(error)),
+            }
+        }
+        Err(failure.expect("there is an image"))
+    }
+
+    /// Makes a layer again from the blob that an image has of it. The damaged one stays until that is there.
+    fn remake(&self, image: &ImageOutline, diff_id: &DiffId) -> Result<&'static str> {
         let layers = self.store.layer_descriptors(&image.manifest, &image.layers)?;
         let (layer, _) = layers
             .into_iter()
             .find(|(_, other)| other == diff_id)
             .ok_or_else(|| Error::invalid(format!("the manifest of image {} does not name it", image.id.0.short())))?;
-        let at_hand = self.store.open_blob(&layer).is_ok();
-        self.store.layers().remove(diff_id)?;
-        if at_hand {
-            self.store.take_layer(&layer, diff_id, &Nowhere, &|_| {})?;
-            return Ok("made again from its blob");
+        match self.store.remake_layer(&layer, diff_id) {
+            Err(tare_store::Error::BlobMissing { .. }) => {}
+            result => return Ok(result.map(|()| "made again from its blob")?),
         }
-        let mut failure = None;
-        for reference in image.repositories() {
-            let source = Remote { client: self.client, reference: &reference, layer: &layer };
-            match self.store.take_layer(&layer, diff_id, &source, &|_| {}) {
-                Ok(_) => return Ok("fetched again"),
-                Err(error) => drop(failure.insert(super::pull::registry_error(error))),
-            }
-        }
-        Err(failure.unwrap_or_else(|| from_nowhere(image)))
+        self.fetch(image, &layer.digest, Some(&layer))?;
+        self.store.remake_layer(&layer, diff_id)?;
+        Ok("fetched again")
     }
 
     /// Fetches a document or a layer's blob from where the image came.
@@ -188,11 +199,12 @@ impl Mender<'_> {
                     .client
                     .blob(&reference, descriptor)
                     .map_err(Error::from)
-                    .and_then(|mut blob| Ok(self.store.put_blob(descriptor, &mut blob)?)),
+                    .and_then(|mut blob| Ok(self.store.replace_blob(descriptor, &mut blob)?)),
                 None => self.client.manifest(&reference.at_digest(digest.clone())).map_err(Error::from).and_then(
                     |document| {
-                        self.store.put_bytes(&document.media_type, &document.bytes)?;
-                        Ok(())
+                        let length = document.bytes.len() as u64;
+                        let descriptor = Descriptor::new(document.media_type, digest.clone(), length);
+                        Ok(self.store.replace_blob(&descriptor, &mut document.bytes.as_slice())?)
                     },
                 ),
             };
@@ -207,13 +219,4 @@ impl Mender<'_> {
 
 fn from_nowhere(image: &ImageOutline) -> Error {
     Error::invalid(format!("image {} did not come from a registry: load or build it again", image.id.0.short()))
-}
-
-/// For a layer whose blob is in the store.
-struct Nowhere;
-
-impl BlobSource for Nowhere {
-    fn open(&self, _: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        Err(io::ErrorKind::NotFound.into())
-    }
 }

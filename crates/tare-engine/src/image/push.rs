@@ -11,7 +11,7 @@ use tare_spec::image::{
     CONFIG_LIMIT, Compression, Descriptor, MANIFEST_LIMIT, Manifest, layer_compression, media_type,
 };
 use tare_spec::{DiffId, Digest, Reference};
-use tare_store::{ImageRecord, Store};
+use tare_store::{ImageSummary, Store};
 
 /// What to push.
 #[derive(Clone, Debug)]
@@ -91,7 +91,8 @@ impl Engine {
         let reference = reference.with_default_tag();
         let store = self.store()?;
         let lease = store.lease()?;
-        let images = store.images()?;
+        // Without their documents: a damaged one of another image is no reason.
+        let images = store.summaries()?;
         let Some(image) = images.iter().find(|image| image.references.contains(&reference)) else {
             return Err(Error::NotLocal { name: reference.familiar_name() });
         };
@@ -130,7 +131,7 @@ struct Known {
 }
 
 impl Known {
-    fn of(store: &Store, images: &[ImageRecord]) -> Result<Self> {
+    fn of(store: &Store, images: &[ImageSummary]) -> Result<Self> {
         let mut known = Self { forms: BTreeMap::new(), repositories: BTreeMap::new() };
         for image in images {
             // One that is damaged knows nothing.
@@ -153,7 +154,7 @@ struct Push<'a> {
     reference: &'a Reference,
     progress: &'a dyn PushProgress,
     known: Known,
-    image: &'a ImageRecord,
+    image: &'a ImageSummary,
 }
 
 impl Push<'_> {

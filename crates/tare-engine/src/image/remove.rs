@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::state::record::Status;
 use std::collections::BTreeSet;
 use tare_spec::{Digest, Reference};
-use tare_store::Found;
 
 /// One thing `rmi` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ impl Engine {
     }
 
     fn try_remove_image(&self, name: &str, force: bool) -> Result<Option<Vec<ImageRemoval>>> {
-        let Found { image, reference } = self.find_image(name)?;
+        let (image, reference) = self.store()?.resolve_outline(name).map_err(super::not_found)?;
         let id = &image.id;
         // What an unreadable container uses is not known here; its layers stay, see `is_used`.
         let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;

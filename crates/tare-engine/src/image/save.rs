@@ -44,9 +44,14 @@ impl Engine {
             && repository.digest().is_none()
         {
             let mut tags = Vec::new();
-            for image in self.store()?.images()? {
-                let in_repository = image.references.iter().filter(|tag| tag.without_version() == repository);
-                tags.extend(in_repository.cloned().map(|tag| (image.clone(), Some(tag))));
+            for image in self.store()?.summaries()? {
+                let is_in_repository = |tag: &&Reference| tag.without_version() == repository;
+                if image.references.iter().any(|tag| is_in_repository(&tag)) {
+                    let found = self.find_image(&image.id.to_string())?.image;
+                    tags.extend(
+                        image.references.iter().filter(is_in_repository).map(|tag| (found.clone(), Some(tag.clone()))),
+                    );
+                }
             }
             if !tags.is_empty() {
                 tags.sort_by(|(_, a), (_, b)| a.cmp(b));

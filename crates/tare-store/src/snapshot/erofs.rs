@@ -24,7 +24,7 @@ use rustix::mount::{
     move_mount,
 };
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -36,6 +36,8 @@ use tare_sys::writeback;
 pub(super) const ARCHIVE: &str = "data.tar";
 /// The image in a layer's folder.
 pub(super) const INDEX: &str = "index.erofs";
+/// The image while it is made again.
+const NEW_INDEX: &str = "index.erofs.new";
 
 /// How much is written before the kernel is asked to take it to the disk: enough for large requests, and little is left
 /// for the end.
@@ -50,24 +52,34 @@ pub(super) fn fill(folder: &Path, source: Source<'_>, limits: &Limits) -> Result
     let (filled, diff_id) = layer::take(source, &mut index, Some(copy), limits)?;
     let written = archive.written;
     writeback::start(&archive.file, archive.begun, written - archive.begun).context("write", &path)?;
-    let digest = write_index(folder, index, written)?;
+    let digest = write_index(&folder.join(INDEX), index, written)?;
     archive.file.sync_all().context("sync", &path)?;
     let info = LayerInfo { diff_id, size: filled.size, entries: filled.entries };
     Ok(LayerRecord { info, form: Form::Erofs, index: Some(digest) })
 }
 
-fn write_index(folder: &Path, index: Index, archive: u64) -> Result<Digest> {
-    let path = folder.join(INDEX);
-    let file = File::create_new(&path).context("create", &path)?;
+/// Makes the index of an archive of so many bytes again, durably but for its name.
+pub(super) fn reindex(folder: &Path, source: Source<'_>, archive: u64, limits: &Limits) -> Result<LayerRecord> {
+    let mut index = Index::new();
+    let (filled, diff_id) = layer::take(source, &mut index, None, limits)?;
+    let (new, path) = (folder.join(NEW_INDEX), folder.join(INDEX));
+    let digest = write_index(&new, index, archive)?;
+    fs::rename(&new, &path).context("rename to", &path)?;
+    let info = LayerInfo { diff_id, size: filled.size, entries: filled.entries };
+    Ok(LayerRecord { info, form: Form::Erofs, index: Some(digest) })
+}
+
+fn write_index(path: &Path, index: Index, archive: u64) -> Result<Digest> {
+    let file = File::create(path).context("create", path)?;
     let mut hashed = Hashed { file: &file, hasher: Hasher::new(Algorithm::Sha256) };
     match index.write(archive, &mut hashed) {
         Err(source) if is_full(&source) => {
-            return Err(Error::NoSpace { what: INDEX.to_owned(), path: folder.to_owned(), source });
+            return Err(Error::NoSpace { what: INDEX.to_owned(), path: path.to_owned(), source });
         }
-        result => result.context("write", &path)?,
+        result => result.context("write", path)?,
     }
     let digest = hashed.hasher.finish();
-    file.sync_all().context("sync", &path)?;
+    file.sync_all().context("sync", path)?;
     Ok(digest)
 }
 
@@ -168,7 +180,7 @@ pub(super) fn probe(folder: &Path, mounts: &Mounts) -> Result<std::result::Resul
     let archive = archive.context("write a probe for", folder)?;
     fill(folder, Source::Archive(&mut &archive[..]), &Limits::default())?;
     let other = folder.join("other");
-    std::fs::create_dir(&other).context("create", &other)?;
+    fs::create_dir(&other).context("create", &other)?;
     let mut cannot = None;
     let held = mounts.hold(&temporary::unique("probe"), |target| match mount(folder, target) {
         Err(Error::Io { source, .. }) => {

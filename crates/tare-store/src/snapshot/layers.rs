@@ -3,6 +3,7 @@
 use super::folder::{Folders, Form, LayerRecord, write_record};
 use super::mounts::Mounts;
 use super::{LayerInfo, Mounted, Snapshotter, dir, erofs};
+use crate::check::digest_of;
 use crate::error::{Context, Error, Result};
 use crate::layer::{Limits, Source};
 use crate::temporary::unique;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use tare_spec::DiffId;
 use tare_spec::image::{Descriptor, media_type};
-use tare_sys::directory::remove_tree;
+use tare_sys::directory::{Directory, remove_tree};
 
 /// What the kernel and the disk can do is tried out once a boot and noted in this file beside the mounts: the device
 /// that the layers are on, and `yes` or the reason why not.
@@ -96,18 +97,29 @@ impl Layers {
         if self.folders.existing(diff_id)?.form == Form::Dir {
             return Ok(()); // somebody else has done it meanwhile
         }
+        self.refill(diff_id, Form::Dir, &lock)?;
+        let index = self.folders.folder(diff_id).join(erofs::INDEX);
+        fs::remove_file(&index).context("remove", &index)
+    }
+
+    /// Makes a layer in this form from its archive, durably.
+    fn refill(&self, diff_id: &DiffId, form: Form, lock: &Directory) -> Result<()> {
         let folder = self.folders.folder(diff_id);
-        let files = folder.join(dir::FILES);
-        remove_tree(&files).context("remove", &files)?;
         let path = folder.join(erofs::ARCHIVE);
         let mut archive = File::open(&path).context("open", &path)?;
         let size = archive.metadata().context("inspect", &path)?.len();
         let layer = Descriptor::new(media_type::OCI_LAYER, diff_id.0.clone(), size);
-        let record = dir::fill(&folder, Source::Blob { layer: &layer, diff_id, blob: &mut archive }, &self.limits)?;
+        let source = Source::Blob { layer: &layer, diff_id, blob: &mut archive };
+        let record = match form {
+            Form::Erofs => erofs::reindex(&folder, source, size, &self.limits)?,
+            Form::Dir => {
+                let files = folder.join(dir::FILES);
+                remove_tree(&files).context("remove", &files)?;
+                dir::fill(&folder, source, &self.limits)?
+            }
+        };
         write_record(&folder, &record)?;
-        lock.sync().context("sync", &folder)?;
-        let index = folder.join(erofs::INDEX);
-        fs::remove_file(&index).context("remove", &index)
+        lock.sync().context("sync", &folder)
     }
 }
 
@@ -192,6 +204,24 @@ impl Snapshotter for Layers {
             Form::Dir => dir::verify(&folder, &record),
             Form::Erofs => erofs::verify(&folder, &record),
         })
+    }
+
+    fn rebuild(&self, diff_id: &DiffId) -> Result<bool> {
+        let lock = match self.folders.lock(diff_id) {
+            Err(Error::LayerMissing { .. }) => return Ok(false),
+            result => result?,
+        };
+        let archive = self.folders.folder(diff_id).join(erofs::ARCHIVE);
+        if digest_of(&archive, &diff_id.0)?.as_ref() != Some(&diff_id.0) {
+            return Ok(false);
+        }
+        let form = match (self.folders.record(diff_id), self.backend()?) {
+            (Ok(Some(record)), _) => record.form,
+            (_, Backend::Erofs) => Form::Erofs,
+            (_, Backend::Directory) => Form::Dir,
+        };
+        self.refill(diff_id, form, &lock)?;
+        Ok(true)
     }
 
     fn remove(&self, diff_id: &DiffId) -> Result<()> {

@@ -129,6 +129,13 @@ pub trait Snapshotter: Send + Sync {
     /// [`crate::Error::LayerMissing`]; of the disk, where they are no damage of the layer.
     fn verify(&self, diff_id: &DiffId) -> Result<Option<String>>;
 
+    /// Makes a layer again from its archive, where the backend has that and it is sound; `false` where not. Nothing is lost
+    /// by trying. The caller has made sure that nobody uses the layer.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn rebuild(&self, diff_id: &DiffId) -> Result<bool>;
+
     /// Removes a layer; a missing one is no error. It is gone at once for everybody, its files a little later;
     /// a crash meanwhile leaves them to the next sweep. The caller has made sure that nobody needs it.
     ///

@@ -2,7 +2,7 @@
 
 use crate::erofs_utils;
 use crate::layers::attributes;
-use crate::scratch::{Scratch, apply, archive, link, member, options_from_environment, output, tree};
+use crate::scratch::{Scratch, apply, archive, descriptor, gzip, link, member, options_from_environment, output, tree};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use tare_spec::image::{Descriptor, media_type};
 use tare_spec::{DiffId, Digest};
 use tare_store::tar::{Kind, Member, Time};
-use tare_store::{Backend, Store, StoreOptions, sha256};
+use tare_store::{Backend, Error, Store, StoreOptions, sha256};
 
 /// Everything that can be said of a tree, by the bytes of its paths. Of contents beyond a gigabyte only some.
 fn described(root: &Path) -> BTreeMap<Vec<u8>, String> {
@@ -475,4 +476,45 @@ fn programs_and_devices_work_through_an_overlay() {
     let said = output("unshare", &arguments);
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "00", "00", "00"]);
     mounted.release().unwrap();
+}
+
+/// Trying to mend a layer never loses what is left of it.
+#[test]
+fn a_layer_is_made_again_from_what_is_sound() {
+    let Some(scratch) = erofs_scratch() else { return };
+    let store = scratch.store();
+    let bytes = archive(&[Member { size: 4, ..member("file", Kind::File) }]);
+    let layer = apply(&store, &bytes).unwrap();
+    let folder = scratch.root().join("layers/sha256").join(layer.0.hex());
+    let index = fs::read(folder.join("index.erofs")).unwrap();
+    fs::write(folder.join("index.erofs"), b"damaged").unwrap();
+    fs::remove_file(folder.join("layer.json")).unwrap();
+    assert!(store.layers().rebuild(&layer).unwrap());
+    assert_eq!(store.layers().verify(&layer).unwrap(), None);
+    assert!(fs::read(folder.join("index.erofs")).unwrap() == index);
+    assert_eq!(fs::read(tree(&store, &layer).join("file")).unwrap(), b"file");
+
+    // A damaged archive makes nothing, nor does a blob that is damaged or missing.
+    let blob = gzip(&bytes);
+    let form = descriptor(&blob);
+    let file = File::options().write(true).open(folder.join("data.tar")).unwrap();
+    file.write_all_at(b"x", 600).unwrap();
+    assert!(!store.layers().rebuild(&layer).unwrap());
+    assert!(matches!(store.remake_layer(&form, &layer).unwrap_err(), Error::BlobMissing { .. }));
+    let path = scratch.root().join("blobs/sha256").join(form.digest.hex());
+    fs::write(&path, b"damaged").unwrap();
+    assert!(matches!(store.remake_layer(&form, &layer).unwrap_err(), Error::Damaged { .. }));
+    assert!(store.layers().contains(&layer).unwrap());
+    fs::write(&path, &blob).unwrap();
+    store.remake_layer(&form, &layer).unwrap();
+    assert_eq!(store.layers().verify(&layer).unwrap(), None);
+    // One that came without compression is kept once.
+    store.put_blob(&descriptor_of_tar(&bytes), &mut &bytes[..]).unwrap();
+    store.remake_layer(&descriptor_of_tar(&bytes), &layer).unwrap();
+    assert!(!scratch.root().join("blobs/sha256").join(layer.0.hex()).exists());
+    assert!(!store.layers().rebuild(&DiffId(sha256(b"none"))).unwrap());
+}
+
+fn descriptor_of_tar(bytes: &[u8]) -> Descriptor {
+    Descriptor::new(media_type::OCI_LAYER, sha256(bytes), bytes.len() as u64)
 }

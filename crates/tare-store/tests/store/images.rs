@@ -218,7 +218,7 @@ fn damaged_and_newer_records_are_named() {
     // A blob that the disk has changed is not taken for what it was.
     let blob = scratch.root().join("blobs/sha256").join(manifest.hex());
     fs::write(&blob, "{}").unwrap();
-    assert!(matches!(store.manifest(&manifest).unwrap_err(), Error::Digest { .. }));
+    assert!(matches!(store.manifest(&manifest).unwrap_err(), Error::Damaged { .. }));
 }
 
 #[test]
