@@ -142,7 +142,7 @@ pub enum Error {
         size: u64,
         /// The limit.
         limit: u64,
-        /// Of what: bytes or entries.
+        /// Of what: bytes, entries, or bytes of names and attributes.
         unit: &'static str,
     },
     /// A document of an image that does not parse or contradicts another.

@@ -313,14 +313,22 @@ impl Directory {
         unless_gone(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(Into::into))
     }
 
-    /// Writes everything below this directory, its own entries included, to the disk: file by file.
+    /// Writes everything below this directory, its own entries included, to the disk: file by file, but with all else
+    /// of the file system ([`Directory::sync_file_system`]) what is deeper than trees of people are.
     ///
     /// # Errors
-    /// Those of `fsync(2)` and of walking the tree.
+    /// Those of `fsync(2)`, `syncfs(2)` and of walking the tree.
     pub fn sync_tree(&self) -> io::Result<()> {
+        self.sync_below(0)
+    }
+
+    fn sync_below(&self, depth: usize) -> io::Result<()> {
+        if depth >= DEPTH {
+            return self.sync_file_system();
+        }
         for name in self.names()? {
             match self.find(&name)?.map(|found| found.file_type) {
-                Some(FileType::Directory) => self.child(&name)?.sync_tree()?,
+                Some(FileType::Directory) => self.child(&name)?.sync_below(depth + 1)?,
                 Some(FileType::RegularFile) => self.child_file(&name)?.sync_all()?,
                 _ => {}
             }

@@ -20,8 +20,6 @@ const LINKS: u32 = 40;
 /// Components of all paths and targets that are looked up for one layer. Real layers need six for an entry; a hostile
 /// one could make each of its entries walk through forty links of two thousand.
 const STEPS: u64 = 1 << 28;
-/// Bytes of all names, targets, attributes and maps of sparse files together, so that they are what memory can hold.
-const TEXT: u64 = 1 << 29;
 
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +83,6 @@ pub(crate) struct Index {
     pub(super) sparse: Vec<SparseFile>,
     lookup: Lookup,
     steps: Cell<u64>,
-    /// Bytes of text, attributes and maps.
-    weight: u64,
 }
 
 impl Index {
@@ -99,7 +95,6 @@ impl Index {
             sparse: Vec::new(),
             lookup: Lookup::new(),
             steps: Cell::new(0),
-            weight: 0,
         };
         this.nodes.push(Node { mode: 0o755, ..this.node(ROOT, b"", Type::Directory) });
         this
@@ -135,7 +130,7 @@ impl Index {
     fn node(&self, parent: u32, name: &[u8], kind: Type) -> Node {
         Node {
             parent,
-            // The text ends below 4 GiB: see `weigh`.
+            // The text ends below 4 GiB: whoever fills a tree bounds what its names take.
             name: self.text.len() as u32,
             name_length: u8::try_from(name.len()).unwrap_or(u8::MAX),
             kind,
@@ -152,23 +147,13 @@ impl Index {
         }
     }
 
-    /// Refuses more text than memory should hold.
-    fn weigh(&mut self, bytes: usize) -> Outcome<()> {
-        self.weight += bytes as u64;
-        if self.weight > TEXT {
-            return Err(failed("hold so many names and attributes", Errno::NOMEM));
-        }
-        Ok(())
-    }
-
     fn find_node(&self, parent: u32, name: &[u8]) -> Option<u32> {
         self.lookup.find(parent, name, |node| self.nodes[node as usize].parent == parent && self.name(node) == name)
     }
 
     /// Appends a node for a name that is free.
-    fn add(&mut self, parent: u32, name: &[u8], kind: Type) -> Outcome<u32> {
+    fn add(&mut self, parent: u32, name: &[u8], kind: Type) -> u32 {
         debug_assert!(name.len() <= NAME);
-        self.weigh(name.len())?;
         // Four million entries at most, and the directories they imply.
         let number = self.nodes.len() as u32;
         self.nodes.push(self.node(parent, name, kind));
@@ -178,13 +163,12 @@ impl Index {
             let node = &nodes[node as usize];
             (node.parent, &text[node.name as usize..][..usize::from(node.name_length)])
         });
-        Ok(number)
+        number
     }
 
-    fn set(&mut self, number: u32, entry: &Entry) -> Outcome<()> {
+    fn set(&mut self, number: u32, entry: &Entry) {
         let mut attributes = self.nodes[number as usize].attributes;
         if !entry.attributes.is_empty() {
-            self.weigh(entry.attributes.iter().map(|(name, value)| name.len() + value.len()).sum())?;
             if attributes == 0 {
                 self.attributes.push(entry.attributes.clone());
                 attributes = self.attributes.len() as u32;
@@ -196,14 +180,12 @@ impl Index {
         let node = &mut self.nodes[number as usize];
         let (mode, uid, gid) = (entry.mode as u16, entry.uid, entry.gid);
         *node = Node { mode, uid, gid, seconds, nanoseconds, attributes, ..*node };
-        Ok(())
     }
 
-    fn text(&mut self, text: &[u8]) -> Outcome<u32> {
-        self.weigh(text.len())?;
+    fn text(&mut self, text: &[u8]) -> u32 {
         let at = self.text.len() as u32;
         self.text.extend_from_slice(text);
-        Ok(at)
+        at
     }
 
     /// What openat2(2) with `RESOLVE_IN_ROOT` finds, directories only.
@@ -291,16 +273,16 @@ impl Tree for Index {
     }
 
     fn create_directory(&mut self, parent: &u32, name: &[u8]) -> Outcome<u32> {
-        self.add(*parent, name, Type::Directory)
+        Ok(self.add(*parent, name, Type::Directory))
     }
 
     fn describe(&mut self, directory: &u32, _: &[u8], entry: &Entry) -> Outcome<()> {
-        self.set(*directory, entry)
+        self.set(*directory, entry);
+        Ok(())
     }
 
     fn set_opaque(&mut self, directory: &u32) -> Outcome<()> {
         let opaque = (OPAQUE.as_bytes().to_vec(), b"y".to_vec());
-        self.weigh(opaque.0.len())?;
         let node = &mut self.nodes[*directory as usize];
         if node.attributes == 0 {
             self.attributes.push(Attributes::new());
@@ -321,11 +303,10 @@ impl Tree for Index {
         let block =
             u32::try_from(reader.offset() >> BLOCK_BITS).map_err(|_| failed("hold such a file", Errno::FBIG))?;
         debug_assert_eq!(reader.offset() % BLOCK, 0);
-        let number = self.add(*parent, name, Type::File)?;
-        self.set(number, entry)?;
+        let number = self.add(*parent, name, Type::File);
+        self.set(number, entry);
         let mut at = block;
         if let Some(segments) = &entry.sparse {
-            self.weigh(size_of_val(&**segments))?;
             let pieces = Pieces::of(entry).ok_or(EntryError::Sparse { reason: "with holes of broken blocks" })?;
             at = self.sparse.len() as u32;
             self.sparse.push(SparseFile { block, pieces, segments: Arc::clone(segments) });
@@ -344,10 +325,10 @@ impl Tree for Index {
             Kind::CharacterDevice => (Type::CharacterDevice, device),
             Kind::BlockDevice => (Type::BlockDevice, device),
             Kind::Fifo => (Type::Fifo, 0),
-            _ => (Type::Symlink, self.text(&entry.link)?),
+            _ => (Type::Symlink, self.text(&entry.link)),
         };
-        let number = self.add(*parent, name, kind)?;
-        self.set(number, entry)?;
+        let number = self.add(*parent, name, kind);
+        self.set(number, entry);
         let node = &mut self.nodes[number as usize];
         node.at = at;
         if kind == Type::Symlink {
@@ -359,7 +340,7 @@ impl Tree for Index {
     fn create_hard_link(&mut self, parent: &u32, name: &[u8], folder: &u32, source: &[u8]) -> Outcome<()> {
         let source = self.child(folder, source)?;
         let target = self.inode(source);
-        let number = self.add(*parent, name, Type::Link)?;
+        let number = self.add(*parent, name, Type::Link);
         self.nodes[number as usize].at = target;
         Ok(())
     }

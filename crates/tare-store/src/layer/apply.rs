@@ -29,12 +29,14 @@ pub struct Limits {
     pub free: u64,
     /// Entries of the archive.
     pub entries: u64,
+    /// Bytes of memory for what the entries are called, link to and have as attributes: 2 GiB at most.
+    pub memory: u64,
 }
 
 impl Default for Limits {
-    /// 1 TiB, 200:1 above 1 GiB, four million entries.
+    /// 1 TiB, 200:1 above 1 GiB, four million entries, 512 MiB.
     fn default() -> Self {
-        Self { bytes: 1 << 40, ratio: 200, free: 1 << 30, entries: 4_000_000 }
+        Self { bytes: 1 << 40, ratio: 200, free: 1 << 30, entries: 4_000_000, memory: 1 << 29 }
     }
 }
 
@@ -130,7 +132,7 @@ impl Pass<'_> {
             failed: None,
             uncopied: None,
         };
-        let outcome = tree::fill(tree, &mut Reader::new(&mut stream), self.limits.entries);
+        let outcome = tree::fill(tree, &mut Reader::new(&mut stream), self.limits);
         let outcome = match outcome {
             Ok(filled) => match stream.drain() {
                 Ok(()) => Ok(filled),
@@ -157,7 +159,7 @@ impl Pass<'_> {
         match outcome {
             Ok(filled) => Ok((filled, DiffId(stream.hasher.finish()))),
             Err(_) if stream.exceeded => Err(bomb(limit(), "bytes")),
-            Err(Failure::Entries) => Err(bomb(self.limits.entries, "entries")),
+            Err(Failure::Bomb { limit, unit }) => Err(bomb(limit, unit)),
             Err(Failure::Archive(source)) => Err(Error::Archive { layer: layer(), source }),
             Err(Failure::Entry { source: EntryError::Io { source, .. }, .. }) if is_full(&source) => {
                 Err(full(None, source))

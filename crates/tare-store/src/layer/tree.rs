@@ -6,8 +6,8 @@
 //! only name a file of its own layer, which is all that the specification allows (`layer.md`: a layer's changeset is an
 //! archive of its own).
 
-use super::attributes;
 use super::whiteout::{self, Meaning};
+use super::{Limits, OPAQUE, attributes};
 use crate::tar::{Entry, Kind, Reader, TarError, Time};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -23,6 +23,11 @@ pub(crate) const NAME: usize = 255;
 const DEVICE: (u32, u32) = (0xfff, 0xf_ffff);
 /// Pieces of equal size that all sparse files of a layer are described in, see [`Pieces`]: 64 GiB in pieces of 4 KiB.
 const PIECES: u64 = 1 << 24;
+/// What an attribute takes in memory besides its bytes: two allocations and its place in a map. Without it an archive
+/// of tiny attributes, which compresses well, would take twenty times the bytes that it is allowed.
+const ATTRIBUTE: usize = 128;
+/// The most that [`Limits::memory`] can mean: indexes count their text in 32 bits.
+const MEMORY: u64 = 1 << 31;
 
 /// Why an entry is not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +159,7 @@ impl From<EntryError> for Stop {
 pub(crate) enum Failure {
     Archive(TarError),
     Entry { path: String, source: EntryError },
-    Entries,
+    Bomb { limit: u64, unit: &'static str },
 }
 
 /// What the archive held.
@@ -232,8 +237,14 @@ pub(crate) trait Tree {
 }
 
 /// Fills a tree from an archive, up to the archive's end mark.
-pub(crate) fn fill<T: Tree, R: BufRead>(tree: &mut T, reader: &mut Reader<R>, limit: u64) -> Result<Filled, Failure> {
-    let mut filler = Filler { tree, left: limit, pieces: PIECES, size: 0, replaced: false, parent: None };
+pub(crate) fn fill<T: Tree, R: BufRead>(
+    tree: &mut T,
+    reader: &mut Reader<R>,
+    limits: &Limits,
+) -> Result<Filled, Failure> {
+    let memory = limits.memory.min(MEMORY);
+    let mut filler =
+        Filler { tree, left: limits.entries, memory, pieces: PIECES, size: 0, replaced: false, parent: None };
     let mut entries = 0;
     let root = filler.tree.root().and_then(|root| filler.tree.describe(&root, b"", &implied()));
     root.map_err(|error| failure(b"/", error))?;
@@ -241,7 +252,8 @@ pub(crate) fn fill<T: Tree, R: BufRead>(tree: &mut T, reader: &mut Reader<R>, li
         entries += 1;
         let path = std::mem::take(&mut entry.path);
         filler.entry(&path, &mut entry, reader).map_err(|halt| match halt {
-            Halt::Entries => Failure::Entries,
+            Halt::Entries => Failure::Bomb { limit: limits.entries, unit: "entries" },
+            Halt::Memory => Failure::Bomb { limit: memory, unit: "bytes of names and attributes" },
             Halt::Stop(Stop::Archive(error)) => Failure::Archive(error),
             Halt::Stop(Stop::Entry(error)) => failure(&path, error),
         })?;
@@ -258,6 +270,8 @@ struct Filler<'a, T: Tree> {
     tree: &'a mut T,
     /// Entries and directories that only occur in their paths.
     left: u64,
+    /// Bytes that names, targets, attributes and maps may still take.
+    memory: u64,
     pieces: u64,
     size: u64,
     replaced: bool,
@@ -267,6 +281,7 @@ struct Filler<'a, T: Tree> {
 
 enum Halt {
     Entries,
+    Memory,
     Stop(Stop),
 }
 
@@ -286,11 +301,13 @@ impl<T: Tree> Filler<'_, T> {
             Meaning::Malformed => return Err(EntryError::Whiteout.into()),
             Meaning::Opaque => {
                 let parent = self.parent(&components[..components.len() - 1])?;
+                self.weigh(OPAQUE.len() + ATTRIBUTE)?;
                 return Ok(self.tree.set_opaque(&parent)?);
             }
             Meaning::Whiteout(name) => {
                 check_name(name)?;
                 let parent = self.parent(&components[..components.len() - 1])?;
+                self.weigh(name.len() + OPAQUE.len() + ATTRIBUTE)?;
                 return Ok(self.hide(&parent, name)?);
             }
         }
@@ -299,15 +316,18 @@ impl<T: Tree> Filler<'_, T> {
                 return Err(EntryError::Root.into());
             }
             attributes::settle(entry)?;
+            self.weigh(weight(path, entry))?;
             let root = self.tree.root()?;
             return Ok(self.tree.describe(&root, path, entry)?);
         };
         check_name(name)?;
         let parent = self.parent(folders)?;
         if entry.kind == Kind::HardLink {
+            self.weigh(name.len())?;
             return Ok(self.hard_link(entry, &components, &parent, name)?);
         }
         self.check(entry)?;
+        self.weigh(weight(if entry.kind == Kind::Directory { path } else { name }, entry))?;
         let replaced = self.make_room(&parent, name, entry.kind)?;
         match entry.kind {
             Kind::File => {
@@ -334,6 +354,12 @@ impl<T: Tree> Filler<'_, T> {
 
     fn count(&mut self) -> Result<(), Halt> {
         self.left = self.left.checked_sub(1).ok_or(Halt::Entries)?;
+        Ok(())
+    }
+
+    /// Refuses more than memory should hold, whatever the tree keeps of it.
+    fn weigh(&mut self, bytes: usize) -> Result<(), Halt> {
+        self.memory = self.memory.checked_sub(bytes as u64).ok_or(Halt::Memory)?;
         Ok(())
     }
 
@@ -442,6 +468,7 @@ impl<T: Tree> Filler<'_, T> {
                 Some(_) => return Err(EntryError::Parent { parent: shown(&path) }.into()),
             }
             self.count()?;
+            self.weigh(path.len() + OPAQUE.len() + ATTRIBUTE)?;
             let directory = self.tree.create_directory(&at, name)?;
             self.tree.describe(&directory, &path, &implied())?;
             if found == Some(Found::Whiteout) {
@@ -474,6 +501,13 @@ impl Pieces {
         let bits = edges.trailing_zeros().min(9 + 31);
         (bits >= 9).then(|| Self { bits, count: entry.size.div_ceil(1 << bits) })
     }
+}
+
+/// What an entry takes in memory until the tree is done; of directories trees keep the whole path.
+fn weight(name: &[u8], entry: &Entry) -> usize {
+    let attributes = entry.attributes.iter().map(|(name, value)| name.len() + value.len() + ATTRIBUTE);
+    let map = entry.sparse.as_deref().map_or(0, size_of_val);
+    name.len() + entry.link.len() + attributes.sum::<usize>() + map
 }
 
 /// The components of a path without empty ones and `.`; absolute paths count from the layer's root.

@@ -424,7 +424,7 @@ fn malformed_archives_are_refused_with_their_offset() {
 #[test]
 fn bombs_are_stopped() {
     for scratch in Scratch::both() {
-        let limits = Limits { bytes: 1 << 30, ratio: 10, free: 1 << 20, entries: 5 };
+        let limits = Limits { bytes: 1 << 30, ratio: 10, free: 1 << 20, entries: 5, ..Limits::default() };
         let store = Store::open(&StoreOptions { limits, ..scratch.options() }).unwrap();
         let error = apply(&store, &archive(&[Member { size: 2 << 20, ..member("zeros", Kind::File) }])).unwrap_err();
         assert!(matches!(error, Error::Bomb { unit: "bytes", limit, .. } if limit == 1 << 20), "{error:?}");

@@ -4,6 +4,7 @@
 
 mod archives;
 mod backends;
+mod bombs;
 mod erofs_utils;
 mod images;
 mod layers;
