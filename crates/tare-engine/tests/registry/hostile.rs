@@ -143,3 +143,102 @@ fn twenty_stuck_uploads_hold_up_nobody() {
     assert_eq!(registry.push("b", b"z"), digest(b"z"));
     drop(stuck);
 }
+
+/// CVE-2024-3727: what stands where a digest should is never a path, whatever it is and wherever it stands.
+#[test]
+fn digests_in_addresses_are_no_paths() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::start(root.path());
+    let blob = registry.push("a", b"content");
+    std::fs::write(root.path().join("sentinel"), "sentinel").unwrap();
+    let before = crate::files(root.path());
+    let hex = blob.hex();
+    for bad in [
+        "sha256:../../sentinel".to_owned(),
+        "sha256:..%2f..%2fsentinel".to_owned(),
+        "sha256:%2e%2e%2f%2e%2e%2fsentinel".to_owned(),
+        "sha256%3A..%2F..%2Fsentinel".to_owned(),
+        "../../sentinel".to_owned(),
+        "..%2f..%2f..%2fsentinel".to_owned(),
+        "sha256:/sentinel".to_owned(),
+        format!("../blobs/sha256/{hex}"),
+        format!("sha256:{}", hex.to_uppercase()),
+        format!("SHA256:{hex}"),
+        format!("sha256:{}", &hex[1..]),
+        format!("sha256:{hex}0"),
+        format!("sha256:{hex}/.."),
+        format!("sha256:{hex}%00"),
+        format!("sha512:{hex}"),
+        format!("md5:{}", &hex[..32]),
+        format!("sha256+x:{hex}"),
+        format!(".:{hex}"),
+        hex.to_owned(),
+    ] {
+        let upload = registry.begin("a");
+        for (method, path) in [
+            ("GET", format!("/v2/a/blobs/{bad}")),
+            ("HEAD", format!("/v2/a/blobs/{bad}")),
+            ("DELETE", format!("/v2/a/blobs/{bad}")),
+            ("GET", format!("/v2/a/manifests/{bad}")),
+            ("PUT", format!("/v2/a/manifests/{bad}")),
+            ("DELETE", format!("/v2/a/manifests/{bad}")),
+            ("GET", format!("/v2/a/referrers/{bad}")),
+            ("POST", format!("/v2/b/blobs/uploads/?digest={bad}")),
+            ("PUT", format!("{upload}?digest={bad}")),
+        ] {
+            let call = registry.call(method, &path).header("content-type", MANIFEST);
+            let answer = if matches!(method, "PUT" | "POST") { call.body(b"content").send() } else { call.send() };
+            let refused = (400..500).contains(&answer.status);
+            assert!(refused, "{method} {path}: {answer:?}");
+            assert!(answer.body != b"sentinel", "{method} {path}: {answer:?}");
+        }
+        // A mount of what is no digest is refused or goes on as an upload; it mounts nothing.
+        let mounted = registry.call("POST", &format!("/v2/b/blobs/uploads/?mount={bad}&from=a")).send();
+        assert_ne!(mounted.status, 201, "{bad}");
+        if let Some(upload) = mounted.header("location") {
+            assert_eq!(registry.call("DELETE", upload).send().status, 204);
+        }
+        // It stays when a bad digest is only an answer, and goes when it is the end of it.
+        registry.call("DELETE", &upload).send();
+    }
+    assert_eq!(crate::files(root.path()), before);
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{blob}")).body, b"content");
+}
+
+/// The same in documents: nothing of them is stored.
+#[test]
+fn digests_in_manifests_are_no_paths() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::start(root.path());
+    let config = registry.push("a", b"{}");
+    let good = crate::manifest(&[&config, &config], "");
+    let before = crate::files(root.path());
+    for bad in
+        ["sha256:../../x", "sha256:", "../x", &config.as_str().to_uppercase(), &format!("md5:{}", "a".repeat(32))]
+    {
+        let nowhere = good.replace(config.as_str(), bad);
+        let layer = good.replacen(config.as_str(), bad, 2).replacen(bad, config.as_str(), 1);
+        let subject = crate::manifest(
+            &[&config],
+            &format!(r#","subject":{{"mediaType":"{MANIFEST}","digest":"{bad}","size":1}}"#),
+        );
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{0}","manifests":[{{"mediaType":"{MANIFEST}","digest":"{bad}","size":1}}]}}"#,
+            crate::INDEX
+        );
+        for (kind, document) in [(MANIFEST, &nowhere), (MANIFEST, &layer), (MANIFEST, &subject), (crate::INDEX, &index)]
+        {
+            let answer = registry.put("a", "t", kind, document);
+            assert_eq!((answer.status, answer.code().as_str()), (400, "MANIFEST_INVALID"), "{document}");
+        }
+    }
+    // Of two kinds (CVE-2021-41190), or of another kind than it is sent as.
+    let both = crate::manifest(&[&config], r#","manifests":[]"#);
+    let docker = "application/vnd.docker.distribution.manifest.v2+json";
+    for (kind, document) in [(MANIFEST, &both), (crate::INDEX, &both), (docker, &good), (crate::INDEX, &good)] {
+        let answer = registry.put("a", "t", kind, document);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "MANIFEST_INVALID"), "{kind}: {document}");
+    }
+    assert_eq!(crate::files(root.path()), before);
+    assert_eq!(registry.put("a", "t", MANIFEST, &good).status, 201);
+}

@@ -86,3 +86,20 @@ fn what_does_not_match_its_digest_is_not_kept() {
     std::fs::write(&path, &body).unwrap();
     eventually("it is whole", || cache.get(&format!("/v2/a/blobs/{blob}")).body == body);
 }
+
+/// Neither is what is shorter or longer than the same bytes would be.
+#[test]
+fn what_has_not_the_size_of_its_digest_is_not_kept() {
+    let body = vec![5; 1 << 20];
+    for (what, damaged) in [("shorter", body[1..].to_vec()), ("longer", [&body[..], b"x"].concat())] {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let origin = Registry::start(one.path());
+        let blob = origin.push("a", &body);
+        std::fs::write(one.path().join(format!("blobs/sha256/{}", blob.hex())), damaged).unwrap();
+        let cache = cache(other.path(), &origin);
+        let answer = cache.get(&format!("/v2/a/blobs/{blob}"));
+        assert!(!answer.whole || answer.status != 200, "{what}: {}", answer.status);
+        eventually("the download has ended", || !cache.troubles().is_empty());
+        assert!(files(other.path()).is_empty(), "{what}: {:?}", files(other.path()));
+    }
+}

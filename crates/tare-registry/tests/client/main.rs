@@ -4,6 +4,7 @@
 
 mod debian;
 mod fixture;
+mod hostile;
 mod hub;
 mod listing;
 mod login;
