@@ -20,17 +20,22 @@ impl<'a> Forged<'a> {
     fn new(host: &'a Host, name: &str) -> Self {
         let folder = host.folder().join(name);
         host.command("cp", &["-r", &layout("busybox").display().to_string(), &folder.display().to_string()]).ok();
+        fs::copy(folder.join("index.json"), folder.join("original.json")).unwrap();
         Self { host, folder }
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.folder.join(path)).unwrap()).unwrap()
     }
 
     fn read(&self, descriptor: &Value) -> Value {
         let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
-        serde_json::from_slice(&fs::read(self.folder.join("blobs/sha256").join(hex)).unwrap()).unwrap()
+        self.json(&format!("blobs/sha256/{hex}"))
     }
 
     /// The manifest and the configuration of busybox.
     fn documents(&self) -> (Value, Value) {
-        let index: Value = serde_json::from_slice(&fs::read(self.folder.join("index.json")).unwrap()).unwrap();
+        let index = self.json("original.json");
         let manifest = self.read(&index["manifests"][0]);
         let config = self.read(&manifest["config"]);
         (manifest, config)
