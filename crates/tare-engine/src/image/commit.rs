@@ -46,6 +46,13 @@ impl Engine {
     /// [`crate::Error::NoSuchContainer`]; [`crate::Error::NoSuchImage`] when the container's image was removed;
     /// [`crate::Error::Build`] for changes that cannot be; [`crate::Error::Store`].
     pub fn commit(&self, request: &CommitRequest) -> Result<Committed> {
+        self.commit_all(request).map_err(|error| {
+            let collected = self.store().and_then(|store| Ok(store.collect(&|layer| self.is_used(layer))?));
+            error.after(collected.err().into_iter().collect())
+        })
+    }
+
+    fn commit_all(&self, request: &CommitRequest) -> Result<Committed> {
         let reference = request.reference.as_deref().map(image_name).transpose()?;
         let loaded = self.load(&self.resolve(&request.container)?)?;
         let store = self.store()?;

@@ -78,7 +78,8 @@ fn what_does_not_match_its_digest_is_not_kept() {
     std::fs::write(&path, damaged).unwrap();
     let cache = cache(other.path(), &origin);
     let answer = cache.get(&format!("/v2/a/blobs/{blob}"));
-    assert!(!answer.whole && answer.body.len() < body.len());
+    // Broken off within the bytes, or refused when the damage was known before the first of them.
+    assert!((!answer.whole || answer.status != 200) && answer.body.len() < body.len(), "{}", answer.status);
     eventually("the download has ended", || !cache.troubles().is_empty());
     assert!(cache.troubles()[0].contains("expected"), "{:?}", cache.troubles());
     assert!(files(other.path()).is_empty(), "{:?}", files(other.path()));

@@ -63,13 +63,8 @@ impl Layers {
         let path = self.mounts.note(NOTE);
         let device = fs::metadata(self.folders.layers()).context("inspect", self.folders.layers())?.dev();
         match fs::read_to_string(&path) {
-            Ok(text) => {
-                if let Some((noted, result)) = text.trim_end().split_once(' ')
-                    && noted == device.to_string()
-                {
-                    return Ok((result != "yes").then(|| result.to_owned()));
-                }
-            }
+            Ok(text) if text == format!("{device} yes\n") => return Ok(None),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).context("read", &path),
         }
@@ -77,10 +72,12 @@ impl Layers {
         let outcome = erofs::probe(scratch.path(), &self.mounts)?;
         scratch.remove()?;
         let result = outcome.err();
-        let temporary = self.mounts.note(&unique(NOTE));
-        let text = format!("{device} {}\n", result.as_deref().unwrap_or("yes"));
-        fs::write(&temporary, text).context("write", &temporary)?;
-        fs::rename(&temporary, &path).context("rename to", &path)?;
+        // Only what works is noted: a failure may have been this process's alone.
+        if result.is_none() {
+            let temporary = self.mounts.note(&unique(NOTE));
+            fs::write(&temporary, format!("{device} yes\n")).context("write", &temporary)?;
+            fs::rename(&temporary, &path).context("rename to", &path)?;
+        }
         Ok(result)
     }
 
