@@ -84,7 +84,7 @@ fn images_in_all_forms() {
     assert!(digest.starts_with("latest sha256:") && digest.ends_with("v1 <none>"), "{digest}");
     let count = |filter: &str| host.tare(&["images", "-q", "--filter", filter]).ok().lines().count();
     assert_eq!((count("reference=mine"), count("reference=min?:*"), count("reference=other")), (1, 1, 0));
-    assert_eq!((count("dangling=true"), count("until=1m"), count("label=none")), (0, 2, 0));
+    assert_eq!((count("dangling=true"), count("until=1ms"), count("label=none")), (0, 2, 0));
     assert_eq!((count("before=mine:v1"), count("since=mine:v1")), (0, 0));
     let bad = host.tare(&["images", "--filter", "dangling=maybe"]).fails(1);
     assert_eq!(bad.stderr, "Error: invalid filter 'dangling=[maybe]'\n");

@@ -85,9 +85,9 @@ impl ParentEnd {
                 RecvFlags::CMSG_CLOEXEC,
             ) {
                 Ok(received) => break received,
-                Err(Os::INTR) => {}
-                // Reset: the child died with something of ours unread.
-                Err(Os::CONNRESET) => return Ok(None),
+                // Reset: the child died with something of ours unread. The kernel tells that once, and before what the child
+                // had said (af_unix.c, `unix_release_sock`).
+                Err(Os::INTR | Os::CONNRESET) => {}
                 Err(error) => return Err(Error::step(Step::Synchronise, "the container")(error)),
             }
         };
@@ -154,6 +154,16 @@ mod tests {
         assert!(matches!(parent.receive().unwrap(), Some(Report::Failed(Error::Unsupported { .. }))));
         assert!(parent.receive().unwrap().is_none());
         parent.send(Proceed::Go).unwrap();
+    }
+
+    #[test]
+    fn the_last_words_of_a_child_that_did_not_listen_arrive() {
+        let (parent, child) = pair().unwrap();
+        parent.send(Proceed::Go).unwrap();
+        child.send_error(&Error::unsupported("x"));
+        drop(child);
+        assert!(matches!(parent.receive().unwrap(), Some(Report::Failed(Error::Unsupported { .. }))));
+        assert!(parent.receive().unwrap().is_none());
     }
 
     #[test]
