@@ -3,7 +3,7 @@
 use crate::{cargo, edges, fences, run as run_command, test};
 use anyhow::{Result, bail};
 
-/// Formatting, clippy, edges, fences and – unless `--quick` – the tests; runs all and names those that failed.
+/// Formatting, clippy, the fuzz targets, edges, fences and – unless `--quick` – the tests; runs all and names those that failed.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let quick = match arguments {
         [] => false,
@@ -14,6 +14,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut steps: Vec<(&str, Result<()>)> = vec![
         ("format", run_command(&mut cargo(["fmt", "--all", "--check"]))),
         ("clippy", run_command(&mut cargo(clippy))),
+        ("fuzz targets", fuzz_targets()),
         ("edges", edges::run()),
         ("fences", fences::run()),
     ];
@@ -34,4 +35,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         bail!("{} failed", failed.join(", "));
     }
     Ok(())
+}
+
+/// Whether the fuzz targets compile: they are a workspace of their own, so that nothing else looks at them.
+fn fuzz_targets() -> Result<()> {
+    let mut check = cargo(["check", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]);
+    check.args(["--target-dir", "target/fuzz"]);
+    // Nothing is linked: any path saves compiling the fuzzer's runtime, which is C++.
+    run_command(check.env("CUSTOM_LIBFUZZER_PATH", "target/libfuzzer.a"))
 }

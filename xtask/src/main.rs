@@ -21,7 +21,7 @@ cargo xtask TASK
 
   test [--no-install] [ARGUMENTS]  install what the tests need (Debian packages; needs root), build, run all tests;
                                    ARGUMENTS go to the tests: a part of a test's name, --nocapture …
-  check [--quick]                  formatting, clippy, edges, fences, tests (--quick: no tests)
+  check [--quick]                  formatting, clippy, fuzz targets, edges, fences, tests (--quick: no tests)
   crash [ARGUMENTS]                commands about images killed, and out of disk, at every system call that writes; many of them at once
   edges                            which crate may use which
   golden [ARGUMENTS]               rewrite the expected results of the golden tests; look at the difference before committing it
