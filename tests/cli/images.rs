@@ -84,6 +84,27 @@ fn a_layer_that_ends_early_is_refused_and_pulled_later() {
     assert_store_is_empty(&host);
 }
 
+#[test]
+fn layers_are_kept_as_asked_for() {
+    let Some(host) = Host::new() else { return };
+    let image = host.image("busybox");
+    for (driver, has, has_not) in [("dir", "fs", "data.tar"), ("erofs", "data.tar", "fs")] {
+        let info = host.tare(&["--storage-driver", driver, "info"]).ok();
+        assert!(info.contains(&format!(" Storage Driver: {driver}\n")), "{info}");
+        host.tare(&["pull", "-q", &image]).env("TARE_STORAGE_DRIVER", driver).ok();
+        let layers: Vec<_> = fs::read_dir(host.root().join("layers/sha256")).unwrap().map(|e| e.unwrap()).collect();
+        assert_eq!(layers.len(), 1);
+        assert!(layers[0].path().join(has).exists() && !layers[0].path().join(has_not).exists(), "{driver}");
+        // What is there is used as it is, whatever new layers would be.
+        let run = ["--storage-driver", "dir", "run", "--rm", "--network", "none", &image, "cat", "/data/plain"];
+        assert_eq!(host.tare(&run).ok(), "not a program");
+        host.tare(&["rmi", &image]).ok();
+        assert_store_is_empty(&host);
+    }
+    let unknown = host.tare(&["--storage-driver", "zfs", "info"]).fails(125);
+    assert!(unknown.stderr.contains("storage driver \"zfs\" is not supported\nhint: "), "{}", unknown.stderr);
+}
+
 /// No layer, no blob and no temporary file of any.
 fn assert_store_is_empty(host: &Host) {
     let mut files = Vec::new();

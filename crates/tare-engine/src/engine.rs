@@ -8,7 +8,7 @@ use crate::state::{self, Paths};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tare_net::Networks;
-use tare_store::{Store, StoreOptions};
+use tare_store::{Backend, Store, StoreOptions};
 
 /// Where the engine keeps what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +17,13 @@ pub struct Options {
     pub root: PathBuf,
     /// What lives until the next boot.
     pub run_root: PathBuf,
+    /// The form of layers that are taken in; the best that the kernel can when absent.
+    pub layers: Option<Backend>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { root: "/var/lib/tare".into(), run_root: "/run/tare".into() }
+        Self { root: "/var/lib/tare".into(), run_root: "/run/tare".into(), layers: None }
     }
 }
 
@@ -59,6 +61,7 @@ pub struct Info {
 /// A container engine on one root directory. Several processes may each have one on the same directory.
 pub struct Engine {
     pub(crate) paths: Paths,
+    layers: Option<Backend>,
     store: OnceLock<Store>,
     networks: OnceLock<Networks>,
     boot_id: OnceLock<String>,
@@ -86,14 +89,16 @@ impl Engine {
                 file::make_directory(&path)?;
             }
         }
-        Ok(Self { paths, store: OnceLock::new(), networks: OnceLock::new(), boot_id: OnceLock::new() })
+        let (store, networks, boot_id) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Ok(Self { paths, layers: options.layers, store, networks, boot_id })
     }
 
     pub(crate) fn store(&self) -> Result<&Store> {
         if self.store.get().is_none() {
+            let mut options = StoreOptions::new(&self.paths.root, self.paths.run_root.join("layers"));
+            options.backend = self.layers;
             // Two threads may open it at once; either value serves.
-            let _ =
-                self.store.set(Store::open(&StoreOptions::new(&self.paths.root, self.paths.run_root.join("layers")))?);
+            let _ = self.store.set(Store::open(&options)?);
         }
         Ok(self.store.get().expect("it was set above"))
     }

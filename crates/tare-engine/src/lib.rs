@@ -14,3 +14,4 @@ pub mod state;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use monitor::{MONITOR_NAME, monitor_main};
+pub use tare_store::Backend;

@@ -57,7 +57,8 @@ fn run() -> Result<()> {
     let mut next = || arguments.next().unwrap_or_default();
     let (root, run_root, id) = (next(), next(), next());
     let id = ContainerId::parse(&id.to_string_lossy()).map_err(|error| Error::invalid(error.to_string()))?;
-    let engine = Engine::open(Options { root: root.into(), run_root: run_root.into() })?;
+    // It takes no layers in: which form new ones get is not its concern.
+    let engine = Engine::open(Options { root: root.into(), run_root: run_root.into(), layers: None })?;
     Monitor::new(&engine, &id)?.serve(starter)
 }
 

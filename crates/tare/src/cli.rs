@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use tare_engine::Options;
+use tare_engine::{Backend, Options};
 
 /// A command.
 #[derive(Debug)]
@@ -138,6 +138,11 @@ static ROOT: Verb = Verb {
     flags: &[&[
         Flag::value("root", "path", "Where images and containers are kept (TARE_ROOT) (default \"/var/lib/tare\")"),
         Flag::value("run-root", "path", "Where the state of this boot is kept (TARE_RUN_ROOT) (default \"/run/tare\")"),
+        Flag::value(
+            "storage-driver",
+            "string",
+            "How new layers are kept (\"erofs\"|\"dir\") (TARE_STORAGE_DRIVER) (default: what the kernel can)",
+        ),
         Flag::switch("version", "Print version information and quit").short('v'),
         Flag::value("host", "list", "").short('H'),
         Flag::value("context", "string", "").short('c'),
@@ -197,7 +202,7 @@ fn dispatch(words: &[String]) -> Outcome {
         return print(&help::command(verb, &matches.path, terminal::width()));
     }
     matches.check_arity()?;
-    let mut ui = Ui::new(directories(&global));
+    let mut ui = Ui::new(options(&global)?);
     let outcome = (verb.run)(&matches, &mut ui);
     // What was written before an error counts, too; the first thing that went wrong is the one to tell.
     match (outcome, ui.out.flush()) {
@@ -237,25 +242,32 @@ fn find<'a>(first: &str, rest: &'a [String]) -> Result<Found<'a>, Failure> {
     Err(Failure::unknown_command(&parent, word, suggest::nearest(word, siblings.chain(groups))))
 }
 
-fn directories(global: &Matches) -> Options {
+/// What the options before the command, or else the environment, say of the engine.
+fn options(global: &Matches) -> Result<Options, Failure> {
     let given = |flag: &str, variable: &str| {
-        global
-            .one(flag)
-            .map(str::to_owned)
-            .or_else(|| std::env::var(variable).ok())
-            .filter(|path| !path.is_empty())
-            .map(std::path::PathBuf::from)
-            // The path is handed on to monitors, whose working directory is another.
-            .map(|path| std::path::absolute(&path).unwrap_or(path))
+        let word = global.one(flag).map(str::to_owned).or_else(|| std::env::var(variable).ok());
+        word.filter(|word| !word.is_empty())
     };
+    // The path is handed on to monitors, whose working directory is another.
+    let absolute = |path: String| std::path::absolute(&path).unwrap_or_else(|_| path.into());
     let mut options = Options::default();
     if let Some(path) = given("root", "TARE_ROOT") {
-        options.root = path;
+        options.root = absolute(path);
     }
     if let Some(path) = given("run-root", "TARE_RUN_ROOT") {
-        options.run_root = path;
+        options.run_root = absolute(path);
     }
-    options
+    options.layers = match given("storage-driver", "TARE_STORAGE_DRIVER").as_deref() {
+        None => None,
+        Some("erofs") => Some(Backend::Erofs),
+        Some("dir") => Some(Backend::Directory),
+        Some(other) => {
+            return Err(Failure::new(format!("storage driver {other:?} is not supported"))
+                .with_code(125)
+                .with_hint(Some("`erofs` and `dir` are; without one the kernel decides".to_owned())));
+        }
+    };
+    Ok(options)
 }
 
 fn print(text: &str) -> Outcome {
@@ -387,6 +399,7 @@ mod tests {
             ),
             ("tag a", "tare: 'tare tag' requires 2 arguments", 1),
             ("-H tcp://x ps", "Error: --host is not supported: there is no daemon to talk to", 125),
+            ("--storage-driver zfs ps", "Error: storage driver \"zfs\" is not supported", 125),
             ("build .", "Error: 'tare build' is not supported yet", 1),
             ("help foo", "Error: unknown help topic: foo", 1),
         ] {

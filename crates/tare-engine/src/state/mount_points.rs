@@ -50,7 +50,8 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(Options { root: dir.path().join("root"), run_root: dir.path().join("run") }).unwrap();
+        let options = Options { root: dir.path().join("root"), run_root: dir.path().join("run"), ..Options::default() };
+        let engine = Engine::open(options).unwrap();
         let made = layer(&engine).unwrap();
         assert!(made.join("proc").is_dir() && made.join("etc/hosts").is_file());
         std::fs::remove_file(made.join("etc/resolv.conf")).unwrap();
