@@ -141,6 +141,8 @@ mod tests {
         progress.event(PullEvent::Exists(&one));
         progress.event(PullEvent::Waiting(&two));
         progress.event(PullEvent::Progress { layer: &two, current: 500, total: 1000 });
+        // The end of a stream is told as its last byte was.
+        progress.event(PullEvent::Progress { layer: &two, current: 1000, total: 1000 });
         progress.event(PullEvent::Progress { layer: &two, current: 1000, total: 1000 });
         progress.event(PullEvent::Complete(&two));
         progress.status(false, "nginx:latest");

@@ -58,10 +58,7 @@ impl Painter {
 
     /// A layer has come to this state. Without a terminal only what has a word for it is told.
     pub(super) fn set(&mut self, layer: &Digest, state: State, told: Option<&str>) {
-        if self.size.is_none() {
-            if let Some(told) = told {
-                self.write(&format!("{}: {told}\n", layer.short()));
-            }
+        if self.size.is_none() && told.is_none() {
             return;
         }
         let grows = matches!(state, State::Bytes { .. });
@@ -69,6 +66,10 @@ impl Painter {
             Some((_, old)) if *old == state => return,
             Some((_, old)) => *old = state,
             None => self.lines.push((layer.clone(), state)),
+        }
+        if self.size.is_none() {
+            self.write(&format!("{}: {}\n", layer.short(), told.unwrap_or_default()));
+            return;
         }
         if !grows || self.last.is_none_or(|last| last.elapsed() >= REDRAW) {
             self.draw();
