@@ -31,6 +31,17 @@ fn df_agrees_with_du_to_the_block() {
     assert_eq!((words[2][0], words[2][1], words[2][2]), ("Containers", "1", "0"), "{lines}");
     let detail = host.tare(&["system", "df", "-v"]).ok();
     assert!(detail.starts_with("Images space usage:\n\nREPOSITORY") && detail.contains("writer"), "{detail}");
+    assert!(!detail.contains("Unfinished downloads") && !detail.contains("Registry"), "{detail}");
+    // A registry below the root is neither images nor containers.
+    let containers = || host.tare(&["system", "df", "--format", "{{.Type}} {{.SizeBytes}}"]).ok();
+    let before = containers().lines().nth(1).unwrap().to_owned();
+    fs::create_dir_all(host.root().join("registry/blobs")).unwrap();
+    fs::write(host.root().join("registry/blobs/one"), [1; 100_000]).unwrap();
+    let after = containers();
+    assert_eq!(after.lines().nth(1), Some(&*before));
+    assert!(after.lines().nth(4).is_some_and(|line| line.starts_with("Registry 1")), "{after}");
+    assert_eq!(df(&host), du(&host));
+    assert!(host.tare(&["system", "df", "-v"]).ok().contains("\nRegistry space usage: 1"));
 }
 
 #[test]

@@ -274,7 +274,10 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        usage.partial = crate::occupied(&self.path("blobs/partial"))?;
+        let partial = self.path("blobs/partial");
+        for entry in fs::read_dir(&partial).context("list", &partial)? {
+            usage.partial += crate::occupied(&entry.context("list", &partial)?.path())?;
+        }
         for folder in ["blobs", "layers", "images"] {
             usage.total += crate::occupied(&self.path(folder))?;
         }

@@ -47,15 +47,15 @@ impl Failure {
 
 /// What takes the space, the biggest reclaim, and the command for it.
 fn reclaim(usage: &DiskUsage, root: &str) -> String {
-    if usage.images.size + usage.containers.size == 0 {
+    if usage.images.size + usage.containers.size + usage.registry == 0 {
         return "`df -h` shows which file system is full".to_owned();
     }
     let (images, containers) = (usage.images.reclaimable, usage.containers.reclaimable);
-    let taken = format!(
-        "in {root} images take {} and containers {}",
-        bytes::show(usage.images.size),
-        bytes::show(usage.containers.size)
-    );
+    let sizes = [usage.images.size, usage.containers.size, usage.registry].map(bytes::show);
+    let taken = match usage.registry {
+        0 => format!("in {root} images take {} and containers {}", sizes[0], sizes[1]),
+        _ => format!("in {root} images take {}, containers {} and the registry {}", sizes[0], sizes[1], sizes[2]),
+    };
     let (command, freed) = match (images, containers) {
         (0, 0) => return format!("{taken}, all of it in use; `df -h` shows which file system is full"),
         (images, 0) => ("tare image prune -a", images),
@@ -91,10 +91,15 @@ mod tests {
         let usage = |images, containers| DiskUsage {
             images: Usage { items: Vec::new(), active: 0, size: 5_000_000_000, reclaimable: images },
             containers: Usage { items: Vec::new(), active: 0, size: 2_000_000, reclaimable: containers },
+            registry: 0,
             partial: 0,
         };
         let hint = |images, containers| reclaim(&usage(images, containers), "/var/lib/tare");
         assert!(hint(0, 0).starts_with("in /var/lib/tare images take 5GB and containers 2MB, all of it in use"));
+        let registry = DiskUsage { registry: 3_000_000, ..usage(0, 0) };
+        assert!(
+            reclaim(&registry, "/r").starts_with("in /r images take 5GB, containers 2MB and the registry 3MB, all")
+        );
         assert!(hint(3_000_000, 0).contains("`tare image prune -a` frees 3MB"));
         assert!(hint(0, 1_000_000).contains("`tare container prune` frees 1MB"));
         assert!(hint(3_000_000, 1_000_000).contains("`tare system prune -a` frees 4MB"));

@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 use tare_spec::image::Manifest;
 use tare_spec::{DiffId, Digest};
 
-/// What everything takes: `images.size` and `containers.size` are together as many bytes as `du` counts in the root
-/// directory.
+/// What everything takes: `images.size`, `containers.size` and `registry` are together as many bytes as `du` counts in the
+/// root directory.
 #[derive(Clone, Debug)]
 pub struct DiskUsage {
     /// Images: layers, blobs and records, unfinished pulls included.
     pub images: Usage<ImageUsage>,
     /// Containers: what they wrote, their logs, records and networks.
     pub containers: Usage<ContainerUsage>,
+    /// What is kept for others by a registry whose content is below the root directory, as it is unless told otherwise.
+    pub registry: u64,
     /// Of what images take: what interrupted pulls have got so far.
     pub partial: u64,
 }
@@ -97,8 +99,9 @@ impl Engine {
             items,
         };
         let total = tare_store::occupied(&self.paths.root)?;
-        let containers = self.container_usage(total.saturating_sub(usage.total))?;
-        Ok(DiskUsage { images, containers, partial: usage.partial })
+        let registry = tare_store::occupied(&self.paths.registry())?;
+        let containers = self.container_usage(total.saturating_sub(usage.total + registry))?;
+        Ok(DiskUsage { images, containers, registry, partial: usage.partial })
     }
 
     fn container_usage(&self, size: u64) -> Result<Usage<ContainerUsage>> {

@@ -48,6 +48,11 @@ impl Paths {
         self.root.join("names")
     }
 
+    /// Where `tare registry serve` keeps its content unless told otherwise.
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
     pub(crate) fn container(&self, id: &ContainerId) -> ContainerPaths {
         ContainerPaths {
             directory: self.root.join("containers").join(id.as_str()),

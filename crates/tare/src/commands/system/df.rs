@@ -81,12 +81,17 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
         (usage.items.len(), usage.active, usage.size, usage.reclaimable)
     }
     let (images, containers) = (of(&usage.images), of(&usage.containers));
-    vec![
+    let mut lines = vec![
         line("Images", images.0, images.1, images.2, images.3),
         line("Containers", containers.0, containers.1, containers.2, containers.3),
         line("Local Volumes", 0, 0, 0, 0),
         line("Build Cache", 0, 0, 0, 0),
-    ]
+    ];
+    // Docker has no such line; nor has who runs no registry.
+    if usage.registry > 0 {
+        lines.push(line("Registry", 1, 0, usage.registry, 0));
+    }
+    lines
 }
 
 /// `12.3MB (45%)`
@@ -116,8 +121,12 @@ fn sections(usage: &DiskUsage) -> Result<String, Failure> {
         0 => String::new(),
         size => format!("\nUnfinished downloads: {}\n", flags::bytes::show_sum(size)),
     };
+    let registry = match usage.registry {
+        0 => String::new(),
+        size => format!("\nRegistry space usage: {}\n", flags::bytes::show_sum(size)),
+    };
     Ok(format!(
-        "Images space usage:\n\n{images}{partial}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\nBuild cache usage: 0B\n\n{cache}"
+        "Images space usage:\n\n{images}{partial}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\nBuild cache usage: 0B\n\n{cache}{registry}"
     ))
 }
 
@@ -182,6 +191,7 @@ mod tests {
         DiskUsage {
             images: Usage { items: vec![item], active: 1, size: 13_000_000, reclaimable: 6_500_000 },
             containers: Usage { items: Vec::new(), active: 0, size: 4096, reclaimable: 0 },
+            registry: 0,
             partial: 0,
         }
     }
@@ -197,6 +207,8 @@ mod tests {
              Local Volumes   0         0         0B        0B\n\
              Build Cache     0         0         0B        0B\n"
         );
+        let lines = summary(&DiskUsage { registry: 8192, ..usage() });
+        assert_eq!((lines.len(), &*lines[4].fields["Type"], &*lines[4].fields["Size"]), (5, "Registry", "8.192kB"));
     }
 
     #[test]
