@@ -21,6 +21,9 @@ use std::path::Path;
 /// limit of 1024 descriptors.
 const DEPTH: usize = 64;
 
+/// How often [`Directory::remove`] empties a directory that others put something into.
+const REMOVALS: usize = 64;
+
 /// How often `openat2` is asked again after `EAGAIN`, which it answers when something was renamed while it
 /// resolved a `..` (see its man page).
 const ATTEMPTS: usize = 256;
@@ -260,8 +263,15 @@ impl Directory {
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
-        unless_gone(self.child(name).and_then(|child| child.clear()))?;
-        unless_gone(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR).map_err(Into::into))
+        // Whoever waits for a lock in it makes the lock's file anew when that is removed, and then sees the directory go.
+        for _ in 0..REMOVALS {
+            unless_gone(self.child(name).and_then(|child| child.clear()))?;
+            match rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                result => return unless_gone(result.map_err(Into::into)),
+            }
+        }
+        Err(Errno::NOTEMPTY.into())
     }
 
     /// Removes everything in this directory, however deep: a tree deeper than the descriptor limit is what a
@@ -429,8 +439,37 @@ mod tests {
             assert!(!tree.exists());
         }
     }
+
+    #[test]
+    fn a_lock_made_anew_meanwhile_goes_with_the_tree() {
+        let tree = std::env::temp_dir().join(format!("tare-relock-{}", std::process::id()));
+        let lock = tree.join("lock");
+        for _ in 0..20 {
+            std::fs::create_dir(&tree).unwrap();
+            std::fs::write(&lock, "").unwrap();
+            // Emptying it takes a while.
+            (0..200).for_each(|number| std::fs::write(tree.join(number.to_string()), "").unwrap());
+            let over = AtomicBool::new(false);
+            let removed = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut left = REMOVALS / 2;
+                    while left > 0 && !over.load(Ordering::Relaxed) {
+                        // Once the tree is gone there is no place for it.
+                        left -= usize::from(fs::File::create_new(&lock).is_ok());
+                    }
+                });
+                let removed = remove_tree(&tree);
+                over.store(true, Ordering::Relaxed);
+                removed
+            });
+            removed.unwrap();
+            assert!(!tree.exists());
+        }
+    }
+
     use std::fs;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     struct Scratch(PathBuf);
 
