@@ -1,6 +1,6 @@
 //! Bad input gets a clear error and leaves nothing.
 
-use crate::host::{Host, eventually};
+use crate::host::{Host, eventually, program};
 use std::fs;
 use std::process::Command;
 
@@ -133,5 +133,34 @@ fn a_disk_that_fills_while_a_container_runs_hides_nothing() {
     assert_eq!((run.code, attached.code), (0, 7), "{run:?} {attached:?}");
     assert!(list.code == 0 && list.stdout.starts_with("greedy Exited (7)"), "{list:?}");
     assert!(refused.code == 125 && refused.stderr.to_lowercase().contains("no space left"), "{refused:?}");
+    assert_eq!((removed.code, after.code, after.stdout.trim()), (0, 0, "works"), "{removed:?} {after:?}");
+}
+
+#[test]
+fn a_full_disk_does_not_end_the_monitor() {
+    let Some(host) = Host::new() else { return };
+    let image = host.image("busybox");
+    let small = host.folder().join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&small).status().unwrap();
+    assert!(mount.success());
+    // Its run directory is on the full disk, too: the monitor cannot even write down that it could not write.
+    let (root, run_root) = (small.join("root").display().to_string(), small.join("run").display().to_string());
+    let tare = |arguments: &[&str]| {
+        host.command(program(), &[&["--root", &root, "--run-root", &run_root], arguments].concat()).output()
+    };
+    // The log fills the disk; what comes after it is lost to the log only.
+    let script = "while [ ! -e /stop ]; do echo all work and no play makes jack a dull boy; done; exit 7";
+    let run = tare(&["run", "-d", "--name", "wordy", &image, "sh", "-c", script]);
+    eventually("the disk is full", || rustix::fs::statvfs(&small).unwrap().f_bavail == 0);
+    // A directory takes no block of a tmpfs; that the monitor answers shows that it has read on.
+    let stop = tare(&["exec", "wordy", "mkdir", "/stop"]);
+    let wait = tare(&["wait", "wordy"]);
+    let list = tare(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]);
+    let removed = tare(&["rm", "-f", "wordy"]);
+    let after = tare(&["run", "--rm", &image, "echo", "works"]);
+    assert!(Command::new("umount").arg(&small).status().unwrap().success(), "something holds the full file system");
+    assert_eq!((run.code, stop.code, wait.code, wait.stdout.trim()), (0, 0, 0, "7"), "{run:?} {stop:?} {wait:?}");
+    assert!(list.code == 0 && list.stdout.starts_with("wordy Exited (7)"), "{list:?}");
     assert_eq!((removed.code, after.code, after.stdout.trim()), (0, 0, "works"), "{removed:?} {after:?}");
 }

@@ -1,6 +1,9 @@
 //! The engine: the only owner of records. It knows images, containers and networks, joins the store, the registry
 //! client, the runtime and the network, and leaves flags, text and HTTP to those above.
 
+// They panic where they cannot write, and a full disk must not end a monitor.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod container;
 pub mod engine;
 pub mod error;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tare_net::{Attach, Attached};
 use tare_runtime::monitor::log::LogFile;
 use tare_runtime::monitor::protocol::{self, Connection, Exec, Failure};
-use tare_runtime::monitor::{ContainerStreams, Executed, Supervisor, Termination};
+use tare_runtime::monitor::{ContainerStreams, Executed, Supervisor, Termination, note};
 use tare_runtime::{CreateRequest, Created, ExecRequest, Exit, RootFilesystem, Running, Stdio, Step};
 use tare_spec::port::PortMapping;
 use tare_spec::{ContainerId, ExposedPort};
@@ -39,7 +39,7 @@ pub fn monitor_main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Its standard error is a file that `start` shows when no answer came.
-            eprintln!("{}", crate::error::text(&error));
+            note(crate::error::text(&error));
             ExitCode::FAILURE
         }
     }
@@ -123,7 +123,7 @@ impl<'a> Monitor<'a> {
         let served = supervisor.run(live.running.pidfd.as_fd(), &mut executor);
         if let Err(error) = &served {
             // Without its loop nobody reads the container's output: it ends with the monitor, and is seen to end.
-            eprintln!("serve the container: {error}");
+            note(format_args!("serve the container: {error}"));
             live.cgroup.kill_all()?;
         }
         let (code, result) = self.end(live);
@@ -295,7 +295,7 @@ impl<'a> Monitor<'a> {
         let code = match live.running.wait() {
             Ok(exit @ (Exit::Code(_) | Exit::Signal(_))) => i32::from(exit.code()),
             Err(error) => {
-                eprintln!("{}", crate::error::text(&error));
+                note(crate::error::text(&error));
                 255
             }
         };

@@ -8,6 +8,9 @@
 //! **The calling process must have one thread only**: children go on as copies of it until they execute the
 //! container's program.
 
+// They panic where they cannot write, and a full disk must not end a monitor.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod capabilities;
 pub mod cgroup;
 mod channel;

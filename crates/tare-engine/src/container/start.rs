@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use tare_runtime::monitor::note;
 use tare_runtime::monitor::protocol::{Connection, Reply, Request};
 use tare_spec::ContainerId;
 use tare_sys::clone::{Child, CloneOptions, spawn};
@@ -164,7 +165,7 @@ impl Engine {
                 .and_then(|()| exec::reset_signals())
                 .and_then(|()| std::env::set_current_dir("/"));
             let error = prepared.err().unwrap_or_else(|| exec::execve(&program_path, &arguments, &[]));
-            eprintln!("start the monitor: {error}");
+            note(format_args!("start the monitor: {error}"));
             127
         })
         .map_err(Error::system("start the monitor"))

@@ -14,4 +14,15 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
+use std::io::Write;
+
 pub use supervisor::{ContainerStreams, Executed, Executor, Supervisor, Termination};
+
+/// Writes a line into `monitor.err`, the monitor's standard error: clients have no use for it.
+///
+/// `eprintln!` panics where it cannot write, and a full disk must not end the monitor.
+pub fn note(line: impl Display) {
+    // There is nobody else to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,6 +1,7 @@
 //! The loop.
 
 use super::log::{LogFile, Stream};
+use super::note;
 use super::protocol::{Connection, Envelope, Exec, Failure, Reply, Request, Streams, VERSION};
 use super::streams::{Read, Token, Watch, What, Written, read, set_nonblocking, write};
 use rustix::event::epoll::EventFlags;
@@ -642,9 +643,8 @@ impl Supervisor {
     }
 }
 
-/// Into `monitor.err`; clients have no use for it.
 fn log_failed(error: &io::Error) {
-    eprintln!("tare-monitor: writing the log: {error}");
+    note(format_args!("tare-monitor: writing the log: {error}"));
 }
 
 /// Signals a process; that it has ended already is no error.
