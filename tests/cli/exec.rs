@@ -14,6 +14,12 @@ fn exec_passes_streams_and_exit_codes() {
     let missing = exec(&["target", "no-such-program"]).fails(127);
     assert!(missing.stderr.contains("executable file not found in $PATH"), "{}", missing.stderr);
     exec(&["target", "/data/plain"]).fails(126);
+    exec(&["-u", "nobody-knows", "target", "true"]).fails(126);
+    exec(&["-w", "relative", "target", "true"]).fails(126);
+    // The first process's working directory is made, that of others is not.
+    let nowhere = exec(&["-w", "/nowhere", "target", "true"]).fails(126);
+    assert!(nowhere.stderr.contains("chdir to /nowhere: no such file or directory"), "{}", nowhere.stderr);
+    exec(&["target", "ls", "-d", "/nowhere"]).fails(1);
 
     assert_eq!(exec(&["-e", "A=1", "target", "sh", "-c", "echo $A $FROM_RUN $IMAGE"]).ok(), "1 yes busybox");
     assert_eq!(exec(&["-w", "/tmp", "target", "pwd"]).ok(), "/tmp");

@@ -37,6 +37,8 @@ fn a_read_only_root_stays_as_it_is() {
     assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
     // Devices and shared memory still work.
     host.tare(&["run", "--rm", "--read-only", &image, "sh", "-c", "echo x >/dev/null && echo x >/dev/shm/x"]).ok();
+    // The working directory is made all the same.
+    assert_eq!(host.tare(&["run", "--rm", "--read-only", "-w", "/made", &image, "pwd"]).ok().trim(), "/made");
 }
 
 #[test]

@@ -398,6 +398,10 @@ fn execute(live: &Live, record: &ContainerRecord, exec: Exec, descriptors: Vec<O
 /// Why a further process could not be started, with a hint that fits it.
 fn exec_failure(error: &Error) -> Failure {
     let mut failure = error.to_failure();
+    // The container runs, so that what is wrong is the process that was asked for. One that has just ended is another matter.
+    if !matches!(error, Error::Runtime(tare_runtime::Error::Step { step: Step::JoinNamespace, .. })) {
+        failure.exit_code = failure.exit_code.or(Some(126));
+    }
     if matches!(error, Error::Runtime(tare_runtime::Error::CommandNotFound { .. })) {
         failure.hint =
             Some("the container has no such program; images without a shell have only what they were made for".into());

@@ -115,6 +115,8 @@ impl Setup<'_> {
         self.set_kernel_parameters()?;
         paths::make_readonly(&root, &plan.readonly_paths)?;
         paths::mask(&root, &plan.masked_paths)?;
+        // While the root can still be written to.
+        process::make_working_directory(&root, &plan.process)?;
         root.pivot(plan.root_readonly, plan.root_propagation)?;
         process::become_program(&plan.process, &root, self.stdio, console, || self.channel.wait_for(Proceed::Go))
     }

@@ -55,13 +55,19 @@ pub(super) fn become_program(
     Err(command::explain(&path, failed.into()))
 }
 
-/// Enters the working directory, made when it is missing, as a directory inside the root.
+/// Makes the working directory of a container's first process when it is missing. Other processes must find theirs.
+pub(super) fn make_working_directory(root: &Rootfs, plan: &ProcessPlan) -> Result<(), Error> {
+    match root.open(&plan.cwd, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Os::NOENT) => root.make_directory(&plan.cwd).map(drop),
+        // What else is wrong with it shows when it is entered.
+        _ => Ok(()),
+    }
+}
+
+/// Enters the working directory, as a directory inside the root.
 fn change_directory(root: &Rootfs, path: &Path) -> Result<(), Error> {
     let failed = |error: Os| Error::step(Step::ChangeDirectory, path.display())(error);
-    let directory = match root.open(path, OFlags::PATH | OFlags::DIRECTORY) {
-        Err(Os::NOENT) => root.make_directory(path)?,
-        result => result.map_err(failed)?,
-    };
+    let directory = root.open(path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
     rustix::process::fchdir(&directory).map_err(failed)?;
     // CVE-2024-21626: a directory outside the root has no path, and getcwd says so in several ways.
     let cwd = rustix::process::getcwd(Vec::new()).map_err(failed)?;
