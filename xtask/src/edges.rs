@@ -12,7 +12,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("tare-registry", &["tare-spec"]),
     ("tare-runtime", &["tare-spec", "tare-sys"]),
     ("tare-net", &["tare-spec", "tare-sys"]),
-    ("tare-build", &["tare-spec", "tare-store"]),
+    ("tare-build", &["tare-spec", "tare-store", "tare-sys"]),
     (
         "tare-engine",
         &["tare-build", "tare-net", "tare-registry", "tare-runtime", "tare-spec", "tare-store", "tare-sys"],
@@ -25,12 +25,14 @@ const EDGES: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates of others that are heavy, or whose use is one crate's job, and who may use them.
-const ENTRANCES: [(&str, &[&str]); 9] = [
+const ENTRANCES: [(&str, &[&str]); 11] = [
     ("bcrypt", &["tare-registry"]),
+    ("bzip2", &["tare-store"]),
     ("clap", &["tare"]),
     ("flate2", &["tare-store", "tare-engine"]),
     ("hyper", &["tare-registry"]),
     ("libc", &["tare-sys"]),
+    ("lzma-rust2", &["tare-store"]),
     ("tokio", &["tare-registry"]),
     ("tokio-rustls", &["tare-registry"]),
     ("ureq", &["tare-registry"]),

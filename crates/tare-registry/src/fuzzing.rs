@@ -1,6 +1,7 @@
 //! The parsers of what servers put into headers, with what must be true of them whatever comes: for fuzzers.
 
 use crate::challenge::{Challenge, parse_challenges};
+use crate::fetch::{disposition_name, name_of_path};
 use crate::link::next_link;
 use crate::rate_limit::retry_after;
 use crate::upload::stored_bytes;
@@ -22,6 +23,9 @@ pub fn header(text: &str) {
         address(target);
     }
     address(text);
+    for name in [disposition_name(text), name_of_path(text)].into_iter().flatten() {
+        assert!(!name.is_empty() && !name.contains(['/', '\0']) && !matches!(name.as_str(), "." | ".."), "{name:?}");
+    }
     // Any number will do that is one.
     let (_, _) = (retry_after(text, UNIX_EPOCH), stored_bytes(Some(text)));
 }

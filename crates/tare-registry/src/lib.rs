@@ -21,9 +21,9 @@ mod credential_helper;
 mod credentials;
 mod dns;
 mod docker_config;
-mod download;
 mod endpoint;
 mod error;
+mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 mod link;
@@ -44,6 +44,7 @@ pub use client::{Client, ClientOptions, ManifestResponse};
 pub use credentials::{Anonymous, Credential, Credentials};
 pub use docker_config::DockerConfig;
 pub use error::{Error, RegistryMessage, TransportError};
+pub use fetch::WebFile;
 pub use login::Login;
 pub use push::OpenAt;
 pub use rate_limit::RateLimit;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use ureq::http::{Method, Request as HttpRequest, Response, header};
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 
-/// How many redirects in a row are followed. Registries need one.
-const REDIRECT_LIMIT: usize = 5;
+/// How many redirects in a row are followed: registries need one, downloads from mirrors some (Go follows as many).
+const REDIRECT_LIMIT: usize = 10;
 /// Longest wait that a registry may ask of us; beyond that, the failure is reported.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(10);
 

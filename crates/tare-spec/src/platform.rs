@@ -61,7 +61,7 @@ impl InvalidPlatform {
 /// An operating system, an architecture and its variant, in Go's names.
 ///
 /// Values read from documents are as written there; comparisons normalise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// `amd64`, `arm64`, ….
     #[serde(default)]

@@ -85,7 +85,7 @@ impl Store {
     /// Removes an image with all its names, then collects what only it had.
     ///
     /// `known` are the names that whoever decided to remove it knew; an image that has got others meanwhile stays, and
-    /// the result is `None`. `in_use` tells which layers containers need; it is asked while no lease is held anywhere, so
+    /// the result is `None`. `in_use` tells which layers, and blobs of the same digests, containers and builds need; it is asked while no lease is held anywhere, so
     /// whoever took layers into use has recorded it. The image is gone when this returns; its content stays for the next
     /// collection when somebody holds a lease.
     ///
@@ -237,7 +237,8 @@ impl Store {
         }
         let mut garbage = Garbage::default();
         for digest in list_digests(&self.path("blobs"))? {
-            if !blobs.contains(&digest) {
+            // Of an uncompressed layer that is used the blob is the archive, where the layer itself is not kept as one.
+            if !blobs.contains(&digest) && !in_use(&DiffId(digest.clone())) {
                 let disk = crate::occupied(&self.blob_path(&digest))?;
                 garbage.blobs.push((digest, disk));
             }

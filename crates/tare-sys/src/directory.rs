@@ -84,6 +84,16 @@ impl Directory {
         }
     }
 
+    /// Resolves a path like [`Directory::resolve`] and opens whatever it leads to without access (`O_PATH`): nothing waits,
+    /// nothing happens to a device.
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`.
+    pub fn handle(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        self.resolve_with(path, OFlags::PATH)
+    }
+
     fn resolve_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..ATTEMPTS {
@@ -272,6 +282,14 @@ impl Directory {
             }
         }
         Err(Errno::NOTEMPTY.into())
+    }
+
+    /// Removes the directory of this name if there is nothing in it.
+    ///
+    /// # Errors
+    /// Those of `rmdir(2)`: `DirectoryNotEmpty`, `NotADirectory`, `NotFound`.
+    pub fn remove_empty(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, component(name)?, AtFlags::REMOVEDIR)?)
     }
 
     /// Removes everything in this directory, however deep: a tree deeper than the descriptor limit is what a

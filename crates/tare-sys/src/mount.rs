@@ -4,7 +4,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Read-only.
 pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -100,32 +100,106 @@ const LOOK: Attributes =
 /// Mounts directories over each other, the top one first, to be read only. The mount has no place in any mount table and
 /// goes with its descriptor.
 ///
+/// # Errors
+/// As [`stack`].
+pub fn overlay(directories: &[PathBuf]) -> io::Result<OwnedFd> {
+    let mount = stack(directories)?;
+    set_attributes(&mount, false, LOOK)?;
+    Ok(mount)
+}
+
+/// Mounts directories over each other, the top one first, without any attribute; what is mounted below them is not part
+/// of it. Over an overlay nothing can be written; one directory alone is no overlay: it is given as it is.
+///
 /// overlayfs, kernel documentation `filesystems/overlayfs.rst`, "Multiple lower layers"; Linux 6.5 for `lowerdir+`, no
-/// fallback: before that the options are one page, and the caller's directories may not fit. One directory alone is
-/// no overlay: it is given as it is.
+/// fallback: before that the options are one page, and the caller's directories may not fit.
 ///
 /// # Errors
 /// Those of `fsconfig(2)`, `fsmount(2)`, `open_tree(2)`.
-pub fn overlay(directories: &[PathBuf]) -> io::Result<OwnedFd> {
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let open = |path: &PathBuf| rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-    let mount = if let [only] = directories {
+pub fn stack(directories: &[PathBuf]) -> io::Result<OwnedFd> {
+    if let [only] = directories {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        rustix::mount::open_tree(open(only)?, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
-    } else {
+        let only = open_directory(only)?;
+        return Ok(rustix::mount::open_tree(only, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?);
+    }
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", "tare")?;
+    for directory in directories {
+        set_directory(&context, "lowerdir+", directory)?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// An overlay that is written to.
+#[derive(Clone, Copy, Debug)]
+pub struct WritableOverlay<'a> {
+    /// Read-only layers, the top one first; at least one.
+    pub lower: &'a [PathBuf],
+    /// What is written.
+    pub upper: &'a Path,
+    /// overlayfs' work directory, on the file system of `upper`.
+    pub work: &'a Path,
+    /// `upper` is not synced. overlayfs refuses to mount it a second time then.
+    pub volatile: bool,
+}
+
+impl WritableOverlay<'_> {
+    /// Mounts it. It has no place in any mount table and goes with its descriptor. `upper` alone says what changed, whatever
+    /// the kernel's defaults are.
+    ///
+    /// # Errors
+    /// As [`stack`]; `EINVAL` before Linux 6.8 where the layers are too many for one page of options.
+    pub fn mount(&self) -> rustix::io::Result<OwnedFd> {
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         rustix::mount::fsconfig_set_string(&context, "source", "tare")?;
-        for directory in directories {
-            // A string has 255 bytes at most, paths have more.
-            let directory = open(directory)?;
-            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-            rustix::mount::fsconfig_set_string(&context, "lowerdir+", path)?;
+        for directory in self.lower {
+            set_directory(&context, "lowerdir+", directory)?;
+        }
+        set_directory(&context, "upperdir", self.upper)?;
+        set_directory(&context, "workdir", self.work)?;
+        if self.volatile {
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
+        for option in ["redirect_dir", "metacopy"] {
+            rustix::mount::fsconfig_set_string(&context, option, "off")?;
         }
         rustix::mount::fsconfig_create(&context)?;
-        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
-    };
-    set_attributes(&mount, false, LOOK)?;
-    Ok(mount)
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    }
+}
+
+/// fsconfig(2) takes strings up to 255 bytes.
+const MAX_STRING: usize = 255;
+
+/// Names a directory to a file system; one whose path is too long by a descriptor.
+fn set_directory(context: &OwnedFd, key: &str, path: &Path) -> rustix::io::Result<()> {
+    if path.as_os_str().len() <= MAX_STRING {
+        return rustix::mount::fsconfig_set_string(context, key, path);
+    }
+    let directory = open_directory(path)?;
+    // It is resolved by the call: the descriptor need not stay.
+    rustix::mount::fsconfig_set_string(context, key, format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+}
+
+/// Gives the calling process a mount namespace of its own, a copy of the one it is in; what either mounts afterwards the
+/// other does not see. Other threads stay where they are.
+///
+/// C: `int unshare(int flags)`, unshare(2), mount_namespaces(7); needs CAP_SYS_ADMIN.
+///
+/// # Errors
+/// EPERM, ENOSPC (limit of namespaces).
+pub fn leave_namespace() -> io::Result<()> {
+    // SAFETY: rustix marks unshare unsafe because of CLONE_FILES; this flag only changes which mount table the calling
+    // thread sees, and ends the sharing of its working and root directory with the others.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", private)?)
 }
 
 /// The root of another mount namespace without what is mounted below it, to be read only. Otherwise as [`overlay`].

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in the functions that its cases share")]
 
 mod debian;
+mod fetch;
 mod fixture;
 mod hostile;
 mod hub;

@@ -4,22 +4,16 @@ use crate::error::{Error, Step};
 use crate::request::RootFilesystem;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno as Os;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree};
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
-use tare_sys::mount::{Attributes, Propagation, READ_ONLY, set_attributes};
+use tare_sys::mount::{Attributes, Propagation, READ_ONLY, WritableOverlay, set_attributes};
 
 /// Symbolic links that a missing path may lead through, as the kernel's own limit.
 const MAX_LINKS: usize = 40;
-
-/// fsconfig(2) takes strings up to 255 bytes.
-const MAX_STRING: usize = 255;
 
 /// A directory that the container's paths are resolved in; nothing leads out of it.
 pub(crate) struct Rootfs {
@@ -44,7 +38,7 @@ impl Rootfs {
                 (open_tree(CWD, path, flags), path)
             }
             RootFilesystem::Overlay { lower, upper, work, volatile } => {
-                match new_overlay(lower, upper, work, *volatile) {
+                match (WritableOverlay { lower, upper, work, volatile: *volatile }).mount() {
                     // Before Linux 6.8 layers could not be given one by one.
                     Err(Os::INVAL) => {
                         old_overlay(lower, upper, work, *volatile)
@@ -215,35 +209,6 @@ fn is_special(path: &Path) -> bool {
 /// Attaches a detached mount to an opened target.
 pub(super) fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Os> {
     move_mount(mount, "", target, "", tare_sys::exec::attach_flags())
-}
-
-fn new_overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> Result<OwnedFd, Os> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "tare")?;
-    let mut held = Vec::new();
-    let mut set = |key: &str, path: &Path| {
-        if path.as_os_str().len() <= MAX_STRING {
-            return fsconfig_set_string(&context, key, path);
-        }
-        let directory = open_directory(path)?;
-        let result = fsconfig_set_string(&context, key, descriptor_path(&directory));
-        held.push(directory);
-        result
-    };
-    for directory in lower {
-        set("lowerdir+", directory)?;
-    }
-    set("upperdir", upper)?;
-    set("workdir", work)?;
-    if volatile {
-        fsconfig_set_flag(&context, "volatile")?;
-    }
-    // The upper directory alone must say what changed, whatever the kernel's defaults are.
-    for option in ["redirect_dir", "metacopy"] {
-        fsconfig_set_string(&context, option, "off")?;
-    }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// mount(2) takes a page of options, so the directories are named by descriptors, which are short.

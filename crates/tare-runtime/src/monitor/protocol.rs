@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tare_spec::ErrorKind;
 use tare_spec::runtime::Process;
 
@@ -247,18 +247,41 @@ fn despite_reset<T>(mut receive: impl FnMut() -> Result<T, Errno>) -> Result<T, 
     }
 }
 
-/// Calls with the address of a socket's path. An address has room for 107 bytes (unix(7)): a longer path is shortened by
-/// going through a descriptor of its folder.
+/// Calls with the address of a socket's path.
 fn at_address(path: &Path, call: impl FnOnce(&SocketAddrUnix) -> io::Result<()>) -> io::Result<()> {
-    if let Ok(address) = SocketAddrUnix::new(path) {
-        return call(&address);
+    call(&SocketAddrUnix::new(short_path(path)?.path())?)
+}
+
+/// A path to a socket that fits into an address.
+#[derive(Debug)]
+pub struct ShortPath {
+    path: PathBuf,
+    _folder: Option<OwnedFd>,
+}
+
+impl ShortPath {
+    /// The path, which is good as long as this lives.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Another path to a socket, or to where one is to be. An address has room for 107 bytes (unix(7)): a longer path is
+/// shortened by going through a descriptor of its folder.
+///
+/// # Errors
+/// open(2)'s for the folder.
+pub fn short_path(path: &Path) -> io::Result<ShortPath> {
+    if SocketAddrUnix::new(path).is_ok() {
+        return Ok(ShortPath { path: path.to_owned(), _folder: None });
     }
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
     let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-    call(&SocketAddrUnix::new(&short)?)
+    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok(ShortPath { path, _folder: Some(folder) })
 }
 
 #[cfg(test)]

@@ -199,16 +199,10 @@ fn plain(path: &str, folder: &str) -> Result<String, ()> {
 }
 
 /// A place in the archive, from which is read on.
-pub(crate) struct Cursor<'a> {
+struct Cursor<'a> {
     bytes: &'a dyn ReadAt,
     start: u64,
     position: u64,
-}
-
-impl<'a> Cursor<'a> {
-    pub(crate) fn new(bytes: &'a dyn ReadAt, position: u64) -> Self {
-        Self { bytes, start: 0, position }
-    }
 }
 
 impl Read for Cursor<'_> {

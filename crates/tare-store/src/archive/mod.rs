@@ -13,7 +13,6 @@ mod save;
 
 pub use input::ArchiveInput;
 pub use load::{LoadProgress, Loaded};
-pub(crate) use members::Cursor;
 pub use members::{Archive, ReadAt};
 pub use save::Saved;
 

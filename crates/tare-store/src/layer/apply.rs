@@ -42,7 +42,8 @@ impl Default for Limits {
 
 impl Limits {
     /// How large something of this compressed size may become.
-    pub(crate) fn inflated(&self, compressed: u64) -> u64 {
+    #[must_use]
+    pub fn inflated(&self, compressed: u64) -> u64 {
         compressed.saturating_mul(self.ratio).max(self.free).min(self.bytes)
     }
 }

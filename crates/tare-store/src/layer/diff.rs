@@ -22,6 +22,9 @@ pub struct Tree<'a> {
     pub lower: Option<&'a Directory>,
     /// Paths without leading slash that are left out with all below them.
     pub skip: &'a dyn Fn(&[u8]) -> bool,
+    /// The latest time that a member of an archive carries: later ones become this one, so that what was made just now looks
+    /// the same whenever it is made.
+    pub latest: Option<Time>,
 }
 
 /// What became of a path.
@@ -81,11 +84,12 @@ impl Tree<'_> {
     /// # Errors
     /// [`Error::Tree`], [`Error::Output`], [`Error::NoSpace`].
     pub fn write<W: Write>(&self, writer: &mut Writer<W>) -> Result<u64> {
-        let mut archive = Archive { writer, waiting: Vec::new(), written: 0, linked: BTreeMap::new() };
+        let (waiting, linked) = (Vec::new(), BTreeMap::new());
+        let mut archive = Archive { writer, latest: self.latest, waiting, written: 0, linked };
         self.walk(&mut |step, path| match step {
             Step::Enter { folder, metadata, change, opaque } => {
                 let attributes = attributes(folder.own_attributes(), path)?;
-                archive.waiting.push(member(path, metadata, Kind::Directory, attributes));
+                archive.waiting.push(archive.member(path, metadata, Kind::Directory, attributes));
                 if change.is_some() {
                     archive.flush()?;
                 }
@@ -231,6 +235,7 @@ enum Step<'a> {
 /// The archive in the making.
 struct Archive<'a, W> {
     writer: &'a mut Writer<W>,
+    latest: Option<Time>,
     /// Folders, the outer ones first, that are written when there is something in them.
     waiting: Vec<Member>,
     written: u64,
@@ -244,6 +249,22 @@ impl<W: Write> Archive<'_, W> {
             self.append(&folder)?;
         }
         Ok(())
+    }
+
+    fn member(&self, path: &[u8], metadata: &Metadata, kind: Kind, attributes: BTreeMap<Vec<u8>, Vec<u8>>) -> Member {
+        let mtime = Time { seconds: metadata.mtime.0, nanoseconds: metadata.mtime.1 };
+        Member {
+            path: path.to_vec(),
+            kind,
+            link: Vec::new(),
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mtime: self.latest.map_or(mtime, |latest| mtime.min(latest)),
+            size: 0,
+            device: (0, 0),
+            attributes,
+        }
     }
 
     fn append(&mut self, member: &Member) -> Result<()> {
@@ -266,11 +287,13 @@ impl<W: Write> Archive<'_, W> {
             gid: 0,
             size: 0,
             mtime: (0, 0),
+            ctime: (0, 0),
             device: (0, 0),
             identity: (0, 0),
             links: 1,
         };
-        self.append(&member(&path, &empty, Kind::File, BTreeMap::new()))
+        let empty = self.member(&path, &empty, Kind::File, BTreeMap::new());
+        self.append(&empty)
     }
 
     fn node(
@@ -298,12 +321,13 @@ impl<W: Write> Archive<'_, W> {
         if kind == Kind::File && metadata.links > 1 {
             if let Some(first) = self.linked.get(&metadata.identity) {
                 let link = first.clone();
-                return self.append(&Member { link, ..member(path, metadata, Kind::HardLink, BTreeMap::new()) });
+                let link = Member { link, ..self.member(path, metadata, Kind::HardLink, BTreeMap::new()) };
+                return self.append(&link);
             }
             self.linked.insert(metadata.identity, path.to_vec());
         }
         let attributes = attributes(parent.attributes(name), path)?;
-        let mut member = member(path, metadata, kind, attributes);
+        let mut member = self.member(path, metadata, kind, attributes);
         match kind {
             Kind::File => {
                 let file = parent.child_file(name).map_err(failed("open it"))?;
@@ -321,21 +345,6 @@ impl<W: Write> Archive<'_, W> {
                 self.append(&member)
             }
         }
-    }
-}
-
-fn member(path: &[u8], metadata: &Metadata, kind: Kind, attributes: BTreeMap<Vec<u8>, Vec<u8>>) -> Member {
-    Member {
-        path: path.to_vec(),
-        kind,
-        link: Vec::new(),
-        mode: metadata.mode,
-        uid: metadata.uid,
-        gid: metadata.gid,
-        mtime: Time { seconds: metadata.mtime.0, nanoseconds: metadata.mtime.1 },
-        size: 0,
-        device: (0, 0),
-        attributes,
     }
 }
 

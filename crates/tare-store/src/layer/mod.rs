@@ -13,6 +13,7 @@ pub(crate) use apply::{Copy, Source, compression, inflated, take};
 pub(crate) use attributes::{ACL_ACCESS, ACL_DEFAULT};
 pub(crate) use diff::output;
 pub use diff::{Change, ChangeKind, Tree};
+pub(crate) use gunzip::Gunzip;
 pub use tree::EntryError;
 pub(crate) use unpack::Unpacker;
 pub(crate) use whiteout::OPAQUE;

@@ -135,11 +135,17 @@ impl Folders {
         write_record(claim.path(), &record)?;
         claim.directory().sync().context("sync", claim.path())?;
         let diff_id = &record.info.diff_id;
-        match claim.persist(&self.folder(diff_id)) {
-            // Somebody else took the same layer in meanwhile.
-            Err(Error::Io { source, .. }) if is_taken(&source) => Ok(self.existing(diff_id)?.info),
-            result => result.map(|()| record.info),
+        let folder = self.folder(diff_id);
+        if !folder.try_exists().context("inspect", &folder)? {
+            match claim.persist(&folder) {
+                // Somebody else took the same layer in meanwhile.
+                Err(Error::Io { source, .. }) if is_taken(&source) => {}
+                result => return result.map(|()| record.info),
+            }
+        } else if record.form == Form::Erofs {
+            keep_archive(claim.path(), &folder)?;
         }
+        Ok(self.existing(diff_id)?.info)
     }
 
     /// The folder of a layer, locked as long as the result lives, so that its form can be changed.
@@ -173,6 +179,16 @@ impl Folders {
 
     pub(super) fn list(&self) -> Result<Vec<DiffId>> {
         Ok(list_digests(&self.layers)?.into_iter().map(DiffId).collect())
+    }
+}
+
+/// Gives a layer that was unpacked its archive, which nobody had kept.
+fn keep_archive(from: &Path, folder: &Path) -> Result<()> {
+    let (from, to) = (from.join(super::erofs::ARCHIVE), folder.join(super::erofs::ARCHIVE));
+    match fs::hard_link(&from, &to) {
+        Ok(()) => temporary::sync_parent(&to),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).context("link", &to),
     }
 }
 

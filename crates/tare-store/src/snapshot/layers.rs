@@ -8,6 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::layer::{Limits, Source};
 use crate::temporary::unique;
 use crate::{Backend, StoreOptions};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -129,6 +130,10 @@ impl Snapshotter for Layers {
         }
     }
 
+    fn keeps_archives(&self) -> Result<bool> {
+        Ok(self.backend()? == Backend::Erofs)
+    }
+
     fn contains(&self, diff_id: &DiffId) -> Result<bool> {
         self.folders.contains(diff_id)
     }
@@ -153,7 +158,13 @@ impl Snapshotter for Layers {
 
     fn mount(&self, layers: &[DiffId]) -> Result<Mounted> {
         let mut mounted = Mounted { lower_dirs: Vec::with_capacity(layers.len()), held: Vec::new() };
+        let mut seen = BTreeSet::new();
         for diff_id in layers.iter().rev() {
+            // overlayfs refuses a directory that is there twice (ELOOP), and the one further down shows nothing that the upper
+            // one does not: steps that changed nothing all have the same layer.
+            if !seen.insert(diff_id) {
+                continue;
+            }
             let folder = self.folders.folder(diff_id);
             let mut form = self.folders.existing(diff_id)?.form;
             if form == Form::Erofs {

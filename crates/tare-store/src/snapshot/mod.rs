@@ -45,7 +45,7 @@ impl Mounted {
         &self.lower_dirs
     }
 
-    /// The directory of one layer by itself, counted from the top.
+    /// The directory of one layer by itself, counted from the top without those that are there again further down.
     #[must_use]
     pub fn layer(&self, from_top: usize) -> Option<&Path> {
         self.lower_dirs.get(from_top).map(PathBuf::as_path)
@@ -69,6 +69,12 @@ pub trait Snapshotter: Send + Sync {
     /// The name that `tare info` shows.
     fn name(&self) -> &'static str;
 
+    /// Whether new layers are kept with their archive before compression, byte for byte: see [`Snapshotter::archive`].
+    ///
+    /// # Errors
+    /// Of the disk while the kernel is tried out.
+    fn keeps_archives(&self) -> Result<bool>;
+
     /// Whether the layer is there, wholly and durably. Does not promise that it stays: see [`crate::Lease`].
     ///
     /// # Errors
@@ -86,7 +92,8 @@ pub trait Snapshotter: Send + Sync {
     fn apply(&self, layer: &Descriptor, diff_id: &DiffId, blob: &mut dyn Read) -> Result<LayerInfo>;
 
     /// Takes a layer in of which nothing is known: an archive, compressed or not, whose diff ID (SHA-256) shows at its
-    /// end. Otherwise as [`Snapshotter::apply`], except that the archive is read to its end in any case.
+    /// end. Otherwise as [`Snapshotter::apply`], except that the archive is read to its end in any case, and kept where new
+    /// layers keep theirs and this one, which was there, did not.
     ///
     /// # Errors
     /// As [`Snapshotter::apply`].
@@ -99,7 +106,7 @@ pub trait Snapshotter: Send + Sync {
     fn archive(&self, diff_id: &DiffId) -> Result<Option<File>>;
 
     /// Makes layers visible as lower directories for overlayfs, in the order of an image configuration: the lowest
-    /// first. A layer that others have mounted is shared. Does not promise that the layers stay: see [`crate::Lease`].
+    /// first; one that is there several times counts where it is highest. A layer that others have mounted is shared. Does not promise that the layers stay: see [`crate::Lease`].
     ///
     /// # Errors
     /// [`crate::Error::LayerMissing`], and those of mounting.

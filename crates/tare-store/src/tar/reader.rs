@@ -13,7 +13,7 @@ const LONG_NAME: u64 = 8192;
 const PAX: u64 = 1024 * 1024;
 
 /// A point in time: seconds since 1970 and nanoseconds after that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Whole seconds, rounded down.
     pub seconds: i64,

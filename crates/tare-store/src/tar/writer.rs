@@ -43,6 +43,11 @@ impl<W: Write> Writer<W> {
         Self { stream }
     }
 
+    /// The same archive for somebody who wants a writer of his own.
+    pub fn by_ref(&mut self) -> Writer<&mut W> {
+        Writer { stream: &mut self.stream }
+    }
+
     /// Appends a member with its contents.
     ///
     /// # Errors
@@ -134,6 +139,11 @@ impl<W: Write> Writer<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.stream.write_all(&[0; 2 * BLOCK])?;
         Ok(self.stream)
+    }
+
+    /// Gives the stream back without ending the archive.
+    pub(crate) fn into_inner(self) -> W {
+        self.stream
     }
 
     fn header(&mut self, block: &mut [u8; BLOCK], flag: u8) -> io::Result<()> {

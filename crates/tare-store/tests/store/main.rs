@@ -10,3 +10,4 @@ mod images;
 mod layers;
 mod scratch;
 mod transfer;
+mod written;

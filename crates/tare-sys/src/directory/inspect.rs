@@ -23,6 +23,8 @@ pub struct Metadata {
     pub size: u64,
     /// Time of last change of the contents: seconds and nanoseconds.
     pub mtime: (i64, u32),
+    /// Time of last change of anything, which nobody can set: seconds and nanoseconds.
+    pub ctime: (i64, u32),
     /// Major and minor number of a device node.
     pub device: (u32, u32),
     /// What tells this file from all others: its file system's number and its own.
@@ -41,6 +43,7 @@ impl From<Stat> for Metadata {
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             // The kernel's nanoseconds are below a thousand million.
             mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
             device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             identity: (stat.st_dev, stat.st_ino),
             links: stat.st_nlink,
