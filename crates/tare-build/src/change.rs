@@ -1,48 +1,43 @@
 //! Instructions that change how containers of an image run, without a build.
 
-use crate::dockerfile::{Instruction, Problem, parse_changes};
+use crate::dockerfile::{Instruction, Problem, parse_statements};
 use crate::error::{Error, Result};
-use crate::plan::Planner;
-use std::collections::BTreeMap;
+use crate::plan::Configuring;
 use tare_spec::image::Config;
 
-/// A configuration after `--change CMD …`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `LABEL`, `ONBUILD`, `STOPSIGNAL`, `USER`, `VOLUME` and
-/// `WORKDIR`. As in a Dockerfile a new entry point takes the command away.
+/// A configuration after `--change CMD …`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `HEALTHCHECK`, `LABEL`, `ONBUILD`, `STOPSIGNAL`, `USER`, `VOLUME`
+/// and `WORKDIR`. As in a Dockerfile a new entry point takes the command away.
 ///
 /// # Errors
 /// [`Error::Change`] for other instructions; [`Error::Dockerfile`] for wrong ones.
 pub fn change(config: Config, changes: &[String]) -> Result<Config> {
-    let variables: BTreeMap<String, String> = config
-        .env
-        .iter()
-        .filter_map(|variable| variable.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut planner = Planner { escape: '\\', variables, config };
-    let mut has_command = false;
+    let mut configuring = Configuring::new(config);
     for text in changes {
         // Each by itself: the line of the last continuation is not the next change.
-        let invalid = |(line, problem)| match problem {
-            Problem::Unknown { name } => Error::Change { instruction: name.to_ascii_lowercase() },
-            Problem::Unsupported { feature } if !feature.contains("HEALTHCHECK") && !feature.contains("SHELL") => {
-                Error::Change { instruction: feature.to_ascii_lowercase() }
-            }
-            problem => Error::Dockerfile { line, problem },
-        };
-        for statement in parse_changes(text).map_err(invalid)? {
-            let name = statement.text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+        let statements = parse_statements(text).map_err(|error| match error.problem {
+            Problem::Unknown { name, .. } => Error::Change { instruction: name.to_ascii_lowercase() },
+            Problem::Misplaced { instruction } => Error::Change { instruction: instruction.to_ascii_lowercase() },
+            _ => error.into(),
+        })?;
+        for statement in statements {
             match statement.instruction {
-                Instruction::From { .. } | Instruction::Copy { .. } => return Err(Error::Change { instruction: name }),
-                Instruction::Cmd(_) => has_command = true,
-                Instruction::Entrypoint(_) if !has_command => planner.config.cmd = None,
-                _ => {}
+                Instruction::Add(_)
+                | Instruction::Arg(_)
+                | Instruction::Copy(_)
+                | Instruction::Maintainer(_)
+                | Instruction::Run(_)
+                | Instruction::Shell(_) => {
+                    let name = statement.text.split_whitespace().next().unwrap_or_default();
+                    return Err(Error::Change { instruction: name.to_ascii_lowercase() });
+                }
+                instruction => {
+                    let lines = statement.lines;
+                    configuring.apply(&instruction).map_err(|problem| Error::Dockerfile { lines, problem })?;
+                }
             }
-            planner
-                .step(statement.instruction)
-                .map_err(|problem| Error::Dockerfile { line: statement.line, problem })?;
         }
     }
-    Ok(planner.config)
+    Ok(configuring.into_config())
 }
 
 #[cfg(test)]
@@ -98,11 +93,8 @@ mod tests {
             ("COPY a b", "copy is not a valid change command"),
             ("FROM a", "from is not a valid change command"),
             ("USER", "dockerfile parse error on line 1: USER requires exactly one argument"),
-            (
-                "ONBUILD FROM x",
-                "dockerfile parse error on line 1: ONBUILD takes any instruction but ONBUILD, FROM and MAINTAINER",
-            ),
-            ("HEALTHCHECK NONE", "dockerfile parse error on line 1: HEALTHCHECK is not supported by this builder yet"),
+            ("ONBUILD FROM x", "dockerfile parse error on line 1: FROM isn't allowed as an ONBUILD trigger"),
+            ("SHELL [\"x\"]", "shell is not a valid change command"),
         ] {
             assert_eq!(changed(&[text]).unwrap_err().to_string(), expected);
         }

@@ -1,19 +1,34 @@
 //! Everything that can go wrong in a build.
 
-use crate::dockerfile::Problem;
+use crate::dockerfile::{Lines, ParseError, Problem};
+use crate::executor::ExecutorError;
+use crate::files::{FilesError, InvalidIgnore, OwnerError};
 use std::io;
-use tare_spec::ErrorKind;
+use std::path::PathBuf;
+use tare_spec::{Digest, ErrorKind};
 
-/// A failure of a build. The image was not made; layers that were finished are left for the next collection.
+/// A failure of a build. No image was made; steps that were done are known to the next build.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A Dockerfile that cannot be read, in Docker's words.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
     /// A statement that cannot be carried out, in Docker's words.
-    #[error("dockerfile parse error on line {line}: {problem}")]
+    #[error("dockerfile parse error on line {}: {problem}", lines.first)]
     Dockerfile {
-        /// Where the statement begins, counted from 1.
-        line: usize,
+        /// Where the statement stands.
+        lines: Lines,
         /// What is wrong with it.
         problem: Problem,
+    },
+    /// An ONBUILD statement of an image that cannot be read.
+    #[error("ONBUILD {trigger}")]
+    Trigger {
+        /// The statement.
+        trigger: String,
+        /// What is wrong with it.
+        #[source]
+        error: ParseError,
     },
     /// An instruction that files or builds are needed for, in Docker's words.
     #[error("{instruction} is not a valid change command")]
@@ -21,15 +36,30 @@ pub enum Error {
         /// Its name in small letters.
         instruction: String,
     },
-    /// A source that the context does not have.
-    #[error("line {line}: \"/{path}\": not found")]
-    SourceMissing {
-        /// Where the statement begins.
-        line: usize,
-        /// The path in the context.
+    /// A stage that is not there, in Docker's words.
+    #[error("target stage \"{name}\" could not be found")]
+    Target {
+        /// As it was asked for.
+        name: String,
+        /// The names of those that are there.
+        stages: Vec<String>,
+    },
+    /// A context without a Dockerfile, in Docker's words.
+    #[error("failed to read dockerfile: open {path}: no such file or directory")]
+    NoDockerfile {
+        /// Where it was looked for.
         path: String,
     },
-    /// A file of the context that cannot be read or put into an image.
+    /// A context that cannot be opened.
+    #[error("unable to prepare context: path {path:?} cannot be opened")]
+    ContextMissing {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the context that cannot be read.
     #[error("cannot {action} {path:?} of the build context")]
     Context {
         /// What was tried.
@@ -40,25 +70,107 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A context with rules for what to leave out, which would be ignored.
-    #[error("the build context has a .dockerignore, which is not supported by this builder yet")]
-    Ignore,
-    /// A destination that contradicts what the image already has: a file or link where a directory is needed, or
-    /// a directory where a file is to go.
-    #[error("line {line}: cannot copy to {path:?}: {other:?} of the image is in the way")]
-    Destination {
-        /// Where the statement begins.
-        line: usize,
-        /// The destination.
+    /// Something that is larger than it may be.
+    #[error("{what} {path:?}: more than {limit} bytes")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Which.
         path: String,
-        /// What stands in the way.
-        other: String,
+        /// The bound, in bytes.
+        limit: u64,
     },
-    /// A layer could not be written.
-    #[error("cannot write a layer for {statement:?}")]
-    Layer {
-        /// The statement.
-        statement: String,
+    /// Rules for what to leave out that cannot be read.
+    #[error("cannot read the rules of {name}")]
+    Ignore {
+        /// Their file.
+        name: String,
+        /// What is wrong with them.
+        #[source]
+        error: InvalidIgnore,
+    },
+    /// Files that cannot be copied.
+    #[error("line {}: {error}", lines.first)]
+    Files {
+        /// Where the statement stands.
+        lines: Lines,
+        /// Why.
+        error: Box<FilesError>,
+    },
+    /// An owner that cannot be found out.
+    #[error("line {}: {error}", lines.first)]
+    Owner {
+        /// Where the statement stands.
+        lines: Lines,
+        /// Why.
+        error: OwnerError,
+    },
+    /// Something fetched that is not what it should be.
+    #[error("digest mismatch for {url}: expected {expected}, got {actual}")]
+    Checksum {
+        /// Where it came from.
+        url: String,
+        /// What it should be.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// A process that failed, in Docker's words.
+    #[error("process {command:?} did not complete successfully: exit code: {exit_code}")]
+    Failed {
+        /// How the step is shown.
+        step: String,
+        /// Where the statement stands.
+        lines: Lines,
+        /// What was run.
+        command: String,
+        /// What it ended with.
+        exit_code: u8,
+    },
+    /// A secret that a step requires and nobody gives.
+    #[error("line {}: secret {id}: not found", lines.first)]
+    SecretMissing {
+        /// Where the statement stands.
+        lines: Lines,
+        /// What it is called.
+        id: String,
+    },
+    /// A secret that cannot be a variable.
+    #[error("secret {id}: it is no text, and cannot be the variable {name}")]
+    SecretText {
+        /// What it is called.
+        id: String,
+        /// The variable.
+        name: String,
+    },
+    /// An SSH agent that a step requires and nobody gives.
+    #[error("line {}: unset ssh forward key {id}", lines.first)]
+    AgentMissing {
+        /// Where the statement stands.
+        lines: Lines,
+        /// What it is called.
+        id: String,
+    },
+    /// What the executor could not do for a statement.
+    #[error(transparent)]
+    OfStatement(Box<OfStatement>),
+    /// The executor could not do it.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// Layers that could not be looked into.
+    #[error("cannot mount the layers of a step")]
+    View {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the build's own.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
         /// The cause.
         #[source]
         source: io::Error,
@@ -66,6 +178,29 @@ pub enum Error {
     /// The store did not take what was built.
     #[error(transparent)]
     Store(#[from] tare_store::Error),
+}
+
+/// What the executor could not do for a statement. Its text and causes are the executor's.
+#[derive(Debug)]
+pub struct OfStatement {
+    /// Where the statement stands.
+    pub lines: Lines,
+    /// The program that could not be started; absent where it was something else.
+    pub program: Option<String>,
+    /// Why.
+    pub error: ExecutorError,
+}
+
+impl std::fmt::Display for OfStatement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for OfStatement {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
 }
 
 /// The result of building.
@@ -76,17 +211,75 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Dockerfile { problem: Problem::Unsupported { .. }, .. } | Self::Ignore => ErrorKind::NotImplemented,
-            Self::Dockerfile { .. }
+            Self::Parse(ParseError { problem: Problem::Unsupported { .. }, .. })
+            | Self::Dockerfile { problem: Problem::Unsupported { .. }, .. } => ErrorKind::NotImplemented,
+            Self::Dockerfile { problem: Problem::NotAllowed { .. }, .. } => ErrorKind::Forbidden,
+            Self::Parse(_)
+            | Self::Dockerfile { .. }
+            | Self::Trigger { .. }
             | Self::Change { .. }
-            | Self::SourceMissing { .. }
+            | Self::Target { .. }
+            | Self::NoDockerfile { .. }
+            | Self::ContextMissing { .. }
             | Self::Context { .. }
-            | Self::Destination { .. } => ErrorKind::InvalidParameter,
-            Self::Layer { source, .. } => match source.kind() {
+            | Self::TooLarge { .. }
+            | Self::Ignore { .. }
+            | Self::Checksum { .. }
+            | Self::Failed { .. }
+            | Self::SecretMissing { .. }
+            | Self::SecretText { .. }
+            | Self::AgentMissing { .. } => ErrorKind::InvalidParameter,
+            Self::Files { error, .. } => error.kind(),
+            Self::Owner { error, .. } => error.kind(),
+            Self::OfStatement(failed) => failed.error.kind,
+            Self::Executor(error) => error.kind,
+            Self::View { .. } => ErrorKind::Internal,
+            Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
                 _ => ErrorKind::Internal,
             },
             Self::Store(source) => source.kind(),
         }
     }
+
+    /// Where in the Dockerfile the failure is.
+    #[must_use]
+    pub fn lines(&self) -> Option<Lines> {
+        match self {
+            Self::Parse(error) => Some(error.lines),
+            Self::Dockerfile { lines, .. }
+            | Self::Files { lines, .. }
+            | Self::Owner { lines, .. }
+            | Self::Failed { lines, .. }
+            | Self::SecretMissing { lines, .. }
+            | Self::AgentMissing { lines, .. } => Some(*lines),
+            Self::OfStatement(failed) => Some(failed.lines),
+            _ => None,
+        }
+    }
+
+    /// The error with its place, where it had none.
+    pub(crate) fn at(self, lines: Lines) -> Self {
+        match self {
+            Self::Executor(error) => Self::OfStatement(Box::new(OfStatement { lines, program: None, error })),
+            error => error,
+        }
+    }
+
+    /// Whether it was given up because something else failed.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.kind() == ErrorKind::Cancelled
+    }
+}
+
+/// The error with all its causes.
+pub(crate) fn text(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -1,51 +1,29 @@
-//! Dockerfiles to images: a parser with positions, a plan of plain data, and the assembly of layers,
-//! configuration and manifest.
+//! Dockerfiles to images.
 //!
-//! What is taken so far is what an image from nothing needs: `FROM scratch`, `COPY`, `ENV`, `LABEL`, `EXPOSE`,
-//! `CMD`, `ENTRYPOINT`, `WORKDIR`, `USER`, `STOPSIGNAL`. Everything else is refused by its name and line, never
-//! ignored.
+//! text → [`dockerfile`] (what it says) → [`plan`] (steps as plain data) → `solve` (each step once, several at once, and only
+//! those that [`cache`] does not know) → `assemble` (layers, configuration and manifest in the store). What starts processes and uses
+//! the network is behind the trait [`Executor`](executor::Executor), which the engine implements. [`files`] moves the files of COPY and ADD.
 
 mod assemble;
+mod build;
+pub mod cache;
 mod change;
 mod context;
 pub mod dockerfile;
 mod error;
+pub mod executor;
+mod explain;
+pub mod files;
 pub mod hello;
-mod plan;
+mod look;
+pub mod plan;
+pub mod progress;
+pub mod request;
+mod solve;
 
+pub use assemble::BuiltImage;
+pub use build::{BuildFailure, Builder, Built, Text};
 pub use change::change;
-pub use context::Context;
-pub use error::{Error, Result};
-pub use plan::{Action, Plan, Step, plan};
-
-use jiff::Timestamp;
-use tare_spec::{ImageId, Reference};
-use tare_store::Store;
-
-/// What to build.
-#[derive(Clone, Debug)]
-pub struct BuildRequest<'a> {
-    /// The Dockerfile's text.
-    pub dockerfile: &'a str,
-    /// The files that it may copy.
-    pub context: Context,
-    /// The name that the image gets.
-    pub reference: Option<&'a Reference>,
-    /// The time that everything in the image carries; the same request at the same time gives the same image.
-    pub created: Timestamp,
-}
-
-/// Builds an image into the store.
-///
-/// # Errors
-/// [`Error`]; nothing is named then, and finished layers are left for the next collection.
-pub fn build(store: &Store, request: &BuildRequest<'_>) -> Result<ImageId> {
-    let plan = plan(request.dockerfile)?;
-    let files =
-        request.context.open().map_err(|source| Error::Context { action: "open", path: ".".to_owned(), source })?;
-    if files.has_ignore_file() {
-        return Err(Error::Ignore);
-    }
-    let _lease = store.lease()?;
-    assemble::assemble(store, &plan, &files, request.created, request.reference)
-}
+pub use error::{Error, OfStatement, Result};
+pub use explain::StepReport;
+pub use look::{ContextFile, Looked};

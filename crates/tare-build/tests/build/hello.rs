@@ -1,6 +1,6 @@
 //! The built-in image and its server, run as it is stored.
 
-use crate::images::store;
+use crate::fake::World;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -48,9 +48,9 @@ impl Drop for Server {
 
 #[test]
 fn the_image_is_the_same_each_time_and_serves_its_page() {
-    let Some((_folder, store)) = store() else { return };
-    let id = tare_build::hello::install(&store).unwrap();
-    assert_eq!(tare_build::hello::install(&store).unwrap(), id);
+    let Some(World { store, folders, .. }) = &World::new() else { return };
+    let id = tare_build::hello::install(store, folders).unwrap();
+    assert_eq!(tare_build::hello::install(store, folders).unwrap(), id);
     let image = store.find("hello").unwrap();
     assert_eq!((&image.id, image.references[0].familiar()), (&id, "hello:latest".to_owned()));
     let config = image.config.config.clone().unwrap();

@@ -1,0 +1,206 @@
+//! What steps came to, by what decided it.
+//!
+//! ```text
+//! ROOT/build/cache/<hex of the key>.json     a record: the layer that the step made; its mtime is when it was used last
+//! ROOT/build/running/<hex of the key>        flocked by who builds the step right now
+//! ```
+//!
+//! Written by builds, in any number of processes at once; a record appears by rename, and only counts its uses from then on. Nothing is synced: after a
+//! power cut a record is there wholly, or is found out not to be and counts as absent. A record keeps its layer from being
+//! collected. See `docs/formats/build.md`.
+
+mod key;
+mod prune;
+
+pub use key::{Key, Parts};
+pub use prune::{CacheEntry, CacheLimits, beyond};
+
+use crate::error::{Error, Result};
+use crate::executor::Folders;
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tare_spec::DiffId;
+use tare_spec::image::Descriptor;
+
+/// The version of the records; another one counts as absent.
+const VERSION: u32 = 1;
+
+/// Far above any record.
+const LIMIT: u64 = 64 << 10;
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    version: u32,
+    /// What decided it.
+    pub key: Key,
+    /// The layer, uncompressed.
+    pub layer: Descriptor,
+    /// What it is known by.
+    pub diff_id: DiffId,
+    /// The statement.
+    pub description: String,
+    /// When it was built.
+    pub created: Timestamp,
+    /// How often builds have used it since.
+    pub used: u64,
+}
+
+impl Record {
+    /// A record that was made now.
+    #[must_use]
+    pub fn new(key: Key, layer: Descriptor, diff_id: DiffId, description: &str) -> Self {
+        // What is shown of a statement fits a line.
+        let description = description.chars().take(512).collect();
+        Self { version: VERSION, key, layer, diff_id, description, created: Timestamp::now(), used: 0 }
+    }
+}
+
+/// The records of all builds.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    records: PathBuf,
+    running: PathBuf,
+}
+
+/// Keeps everyone else from building the same step.
+#[derive(Debug)]
+pub struct Claim {
+    /// The open file carries the lock.
+    _lock: File,
+    path: PathBuf,
+}
+
+impl Cache {
+    /// The cache below these folders, which are made when absent.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn open(folders: &Folders) -> Result<Self> {
+        let cache = Self::existing(folders);
+        for folder in [&cache.records, &cache.running] {
+            make_folder(folder)?;
+        }
+        Ok(cache)
+    }
+
+    /// The cache below these folders, to look at only: they may be absent.
+    #[must_use]
+    pub fn existing(folders: &Folders) -> Self {
+        Self { records: folders.cache(), running: folders.running() }
+    }
+
+    /// What is known of a step; it counts as used then. A record that cannot be read is none.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Record> {
+        let path = self.path(key);
+        let record = read(&path).filter(|record| record.key == *key)?;
+        // If it fails, it was used a little less and earlier, as far as anyone knows.
+        let _ = self.put(&Record { used: record.used + 1, ..record.clone() });
+        Some(record)
+    }
+
+    /// Keeps what a step came to. The caller holds a [`tare_store::Lease`] that is older than the layer.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn put(&self, record: &Record) -> Result<()> {
+        let path = self.path(&record.key);
+        let bytes = serde_json::to_vec(record).expect("records are structures of strings and numbers");
+        write(&path, &bytes)
+    }
+
+    /// Waits until nobody else builds the step; `busy` is called when somebody does.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn claim(&self, key: &Key, busy: &dyn Fn()) -> Result<Claim> {
+        let path = self.running.join(key.hex());
+        loop {
+            let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let file = file.map_err(failed("open", &path))?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    busy();
+                    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+                        .map_err(|errno| failed("lock", &path)(errno.into()))?;
+                }
+                Err(errno) => return Err(failed("lock", &path)(errno.into())),
+            }
+            // Whoever had it has removed it.
+            let ours = file.metadata().map_err(failed("inspect", &path))?;
+            if fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Claim { _lock: file, path });
+            }
+        }
+    }
+
+    /// All records, in no order, and where they are.
+    fn list(&self) -> Result<Vec<(PathBuf, Record)>> {
+        let mut records = Vec::new();
+        let entries = match fs::read_dir(&self.records) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
+            entries => entries.map_err(failed("list", &self.records))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(failed("list", &self.records))?.path();
+            if path.extension().is_some_and(|extension| extension == "json")
+                && let Some(record) = read(&path)
+            {
+                records.push((path, record));
+            }
+        }
+        Ok(records)
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.records.join(format!("{}.json", key.hex()))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // While it is locked: who waits sees that it is another file then. One that stays does no harm.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn read(path: &Path) -> Option<Record> {
+    let file = File::open(path).ok()?;
+    if file.metadata().ok()?.len() > LIMIT {
+        return None;
+    }
+    let record: Record = serde_json::from_reader(io::BufReader::new(file)).ok()?;
+    (record.version == VERSION).then_some(record)
+}
+
+/// Writes a file so that it is there wholly or not at all as long as the machine runs.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+    let mut options = File::options();
+    let written = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| {
+        // What matters is why it could not be written.
+        let _ = fs::remove_file(&temporary);
+        failed("write", path)(source)
+    })
+}
+
+/// Makes a folder that only its owner may look into, and those above it.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))
+}
+
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { action, path, source }
+}
