@@ -142,7 +142,7 @@ pub enum Error {
         /// Who refers to it.
         reason: String,
     },
-    /// What a monitor answered.
+    /// What a monitor answered, or a process that carries out a step of a build.
     #[error("{}", .0.message)]
     Monitor(Failure),
     /// A monitor ended without an answer.
@@ -152,6 +152,52 @@ pub enum Error {
         id: ContainerId,
         /// Its last words, or how it ended.
         detail: String,
+    },
+    /// A process that carries out a step of a build ended without an answer.
+    #[error("the process that carries out the build step ended without an answer: {detail}")]
+    StepLost {
+        /// Its last words, or how it ended.
+        detail: String,
+    },
+    /// The build was given up.
+    #[error("the build was cancelled")]
+    BuildCancelled,
+    /// What a mount of a build step wants is not there.
+    #[error("mount {target}: {path:?} of its source")]
+    MountSource {
+        /// Where it was to be mounted.
+        target: String,
+        /// What of the source.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something that comes with git could not be had.
+    #[error("git: {remote}: {problem}")]
+    Git {
+        /// Where from, without user and password.
+        remote: String,
+        /// What git says, or what is wrong with what it brought.
+        problem: String,
+        /// What kind of failure it is.
+        kind: ErrorKind,
+    },
+    /// There is no git to fetch something with.
+    #[error("git: {remote}: this machine has no program git")]
+    GitMissing {
+        /// Where from, without user and password.
+        remote: String,
+    },
+    /// What stands for a git repository makes no sense.
+    #[error(transparent)]
+    GitSource(#[from] tare_build::executor::InvalidGitSource),
+    /// A file of the web is larger than any that is taken.
+    #[error("{url}: more than {limit} bytes")]
+    FileLimit {
+        /// Where from.
+        url: String,
+        /// The most that are taken.
+        limit: u64,
     },
     /// A container runs without the process that serves its streams.
     #[error("container {id} has lost its monitor: nothing can be attached to it or run in it any more")]
@@ -210,7 +256,10 @@ pub enum Error {
     Runtime(#[from] tare_runtime::Error),
     /// Of the built-in image's build.
     #[error(transparent)]
-    Build(#[from] tare_build::Error),
+    Build(Box<tare_build::Error>),
+    /// A build that failed, and what else is known of that.
+    #[error(transparent)]
+    BuildFailed(Box<crate::build::FailedBuild>),
     /// The work failed and so did cleaning up after it.
     #[error("{error}; cleaning up: {}", .cleaning.iter().map(text).collect::<Vec<_>>().join("; "))]
     CleanUp {
@@ -232,6 +281,12 @@ pub fn text(error: &(impl std::error::Error + ?Sized)) -> String {
         cause = error.source();
     }
     text
+}
+
+impl From<tare_build::Error> for Error {
+    fn from(error: tare_build::Error) -> Self {
+        Self::Build(Box::new(error))
+    }
 }
 
 impl Error {
@@ -266,7 +321,16 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::File { source, .. } | Self::System { source, .. } => io_kind(source),
-            Self::Record { .. } | Self::MonitorLost { .. } | Self::Unkillable { .. } => ErrorKind::Internal,
+            Self::Record { .. } | Self::MonitorLost { .. } | Self::StepLost { .. } | Self::Unkillable { .. } => {
+                ErrorKind::Internal
+            }
+            Self::BuildCancelled => ErrorKind::Cancelled,
+            Self::Git { kind, .. } => *kind,
+            Self::GitMissing { .. } => ErrorKind::Unavailable,
+            Self::GitSource(error) => error.kind(),
+            Self::FileLimit { .. } => ErrorKind::InvalidParameter,
+            Self::MountSource { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::MountSource { .. } => ErrorKind::InvalidParameter,
             Self::Unmonitored { .. } | Self::Connection { .. } => ErrorKind::Unavailable,
             Self::NotRoot => ErrorKind::Forbidden,
             Self::InvalidName { .. } | Self::AmbiguousId { .. } | Self::NoCommand | Self::InvalidParameter { .. } => {
@@ -292,6 +356,7 @@ impl Error {
             Self::Network(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Build(error) => error.kind(),
+            Self::BuildFailed(failed) => failed.error.kind(),
             Self::CleanUp { error, .. } => error.kind(),
         }
     }
@@ -315,6 +380,10 @@ impl Error {
                 "`tare restart {0}` gives it a new one; `tare stop {0}` and `tare rm -f {0}` work as ever",
                 id.short()
             )),
+            Self::GitMissing { .. } => Some("`apt-get install git` installs it".into()),
+            Self::Git { kind: ErrorKind::Unauthorized, .. } => {
+                Some("an SSH agent in SSH_AUTH_SOCK, or a URL with user and token, tells the server who you are".into())
+            }
             Self::NoCommand => Some("name a command after the image: `tare run IMAGE COMMAND`".into()),
             Self::PortTaken { port, holder, free, .. } => {
                 let mut hint = match holder {
@@ -331,7 +400,8 @@ impl Error {
             Self::Runtime(error) => runtime_hint(error),
             Self::Store(error) => store_hint(error),
             Self::Registry(error) => registry_hint(error),
-            Self::Build(error) => text(error).to_lowercase().contains("no space left").then(no_space),
+            Self::Build(error) => text(&**error).to_lowercase().contains("no space left").then(no_space),
+            Self::BuildFailed(failed) => text(&failed.error).to_lowercase().contains("no space left").then(no_space),
             Self::CleanUp { error, .. } => error.hint(),
             Self::File { .. }
             | Self::Record { .. }
@@ -346,6 +416,12 @@ impl Error {
             | Self::Unsupported { .. }
             | Self::ImageInUse { .. }
             | Self::MonitorLost { .. }
+            | Self::StepLost { .. }
+            | Self::BuildCancelled
+            | Self::MountSource { .. }
+            | Self::Git { .. }
+            | Self::GitSource(_)
+            | Self::FileLimit { .. }
             | Self::Connection { .. }
             | Self::System { .. }
             | Self::Reference(_)

@@ -14,9 +14,9 @@ use crate::state::file::{self, Durability};
 use crate::state::lock::{self, Lock};
 use crate::state::mount_points;
 use crate::state::record::{ContainerRecord, ContainerState, Run, RunNetwork, Status};
+use crate::{etc, role};
 use rustix::process::Signal;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,13 +46,8 @@ pub fn monitor_main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let starter = take_stdin()?;
-    // Signals of the terminal that started it are not meant for it.
-    rustix::process::setsid().map_err(|errno| Error::System { action: "start a session", source: errno.into() })?;
-    // Executed through a descriptor, it would be listed under that number.
-    rustix::thread::set_name(c"tare-monitor")
-        .map_err(|errno| Error::System { action: "name the monitor", source: errno.into() })?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let starter = Connection::from(role::take(0)?);
+    role::begin(c"tare-monitor")?;
     let mut arguments = std::env::args_os().skip(1);
     let mut next = || arguments.next().unwrap_or_default();
     let (root, run_root, id) = (next(), next(), next());
@@ -60,16 +55,6 @@ fn run() -> Result<()> {
     // It takes no layers in: which form new ones get is not its concern.
     let engine = Engine::open(Options { root: root.into(), run_root: run_root.into(), layers: None })?;
     Monitor::new(&engine, &id)?.serve(starter)
-}
-
-/// Takes the starter's connection from standard input and leaves /dev/null there.
-fn take_stdin() -> Result<Connection> {
-    let system = |action| move |errno: rustix::io::Errno| Error::System { action, source: errno.into() };
-    let connection: OwnedFd =
-        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(system("take the starter's connection"))?;
-    let null = std::fs::File::open("/dev/null").map_err(Error::system("open /dev/null"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(system("close standard input"))?;
-    Ok(Connection::from(connection))
 }
 
 struct Monitor<'a> {
@@ -148,9 +133,9 @@ impl<'a> Monitor<'a> {
         for (path, content) in [
             (paths.hostname(), format!("{}\n", record.hostname)),
             (paths.hosts(), String::new()),
-            (paths.resolv_conf(), resolv_conf(&record.spec.dns)?),
+            (paths.resolv_conf(), etc::resolv_conf(&record.spec.dns, record.spec.network == NetworkMode::Host)?),
         ] {
-            write_in_place(&path, &content)?;
+            etc::write(&path, &content)?;
         }
         make_bind_sources(&self.loaded)?;
         // It is started: the next end is an end again. A work directory of an earlier run of `--rm` would be refused.
@@ -182,7 +167,7 @@ impl<'a> Monitor<'a> {
             }
             attached => attached?,
         };
-        write_in_place(&paths.hosts(), &hosts(&self.loaded, attached.as_ref()))?;
+        etc::write(&paths.hosts(), &hosts(record, attached.as_ref())?)?;
         // The streams of the first process; a terminal comes with the start, as it belongs to the container.
         if !record.spec.terminal {
             supervisor.adopt(streams).map_err(Error::system("take the container's streams"))?;
@@ -431,6 +416,27 @@ fn ports(loaded: &Loaded) -> Vec<PortMapping> {
     ports
 }
 
+/// /etc/hosts of a container.
+fn hosts(record: &ContainerRecord, attached: Option<&Attached>) -> Result<String> {
+    let on_host = record.spec.network == NetworkMode::Host;
+    let mut text = etc::hosts(on_host)?;
+    let gateway = attached.map(|attached| attached.gateway.to_string());
+    let extra = record.spec.extra_hosts.iter().filter_map(|line| line.split_once([':', '=']));
+    for (name, address) in extra {
+        // The address `host-gateway` is the host as the container sees it.
+        let address = match (address, &gateway) {
+            ("host-gateway", Some(gateway)) => gateway.as_str(),
+            ("host-gateway", None) => "127.0.0.1",
+            (address, _) => address,
+        };
+        etc::add_host(&mut text, address, name);
+    }
+    if let Some(attached) = attached {
+        etc::add_host(&mut text, attached.address, &record.hostname);
+    }
+    Ok(text)
+}
+
 /// Makes the folders that `-v` names and the host does not have, as Docker does.
 fn make_bind_sources(loaded: &Loaded) -> Result<()> {
     for bind in loaded.record.spec.binds.iter().filter(|bind| bind.create_source) {
@@ -442,87 +448,9 @@ fn make_bind_sources(loaded: &Loaded) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file whose inode the container may have mounted: it is not replaced.
-fn write_in_place(path: &Path, content: &str) -> Result<()> {
-    use std::io::Write;
-    let written = std::fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(path)
-        .and_then(|mut file| file.write_all(content.as_bytes()));
-    written.map_err(|source| Error::file("write", path, source))
-}
-
-/// /etc/hosts, in Docker's layout.
-fn hosts(loaded: &Loaded, attached: Option<&Attached>) -> String {
-    let record = &loaded.record;
-    if record.spec.network == NetworkMode::Host {
-        let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".into());
-        extra_hosts(&mut text, &record.spec.extra_hosts, None);
-        return text;
-    }
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
-    );
-    extra_hosts(&mut text, &record.spec.extra_hosts, attached.map(|attached| attached.gateway.to_string()));
-    if let Some(attached) = attached {
-        text.push_str(&format!("{}\t{}\n", attached.address, record.hostname));
-    }
-    text
-}
-
-/// `--add-host name:address`; the address `host-gateway` is the host as the container sees it.
-fn extra_hosts(text: &mut String, extra: &[String], gateway: Option<String>) {
-    for line in extra {
-        let Some((name, address)) = line.split_once([':', '=']) else { continue };
-        let address = match (address, &gateway) {
-            ("host-gateway", Some(gateway)) => gateway.as_str(),
-            ("host-gateway", None) => "127.0.0.1",
-            (address, _) => address,
-        };
-        text.push_str(&format!("{address}\t{name}\n"));
-    }
-}
-
-/// /etc/resolv.conf: the host's without name servers on its own loopback, which is another one in the container.
-fn resolv_conf(dns: &[String]) -> Result<String> {
-    let read = |path: &str| file::read_text(Path::new(path)).map(Option::unwrap_or_default);
-    let of_host = read("/etc/resolv.conf")?;
-    let keeps = |line: &&str| {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("nameserver"), Some(address)) => {
-                dns.is_empty() && !address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-            }
-            _ => true,
-        }
-    };
-    let filtered = |text: &str| text.lines().filter(keeps).map(|line| format!("{line}\n")).collect::<String>();
-    let mut text = filtered(&of_host);
-    let has_server = |text: &str| text.lines().any(|line| line.starts_with("nameserver"));
-    if dns.is_empty() && !has_server(&text) {
-        // systemd-resolved keeps the real servers in a file of its own.
-        text = filtered(&read("/run/systemd/resolve/resolv.conf")?);
-    }
-    for server in dns {
-        text.push_str(&format!("nameserver {server}\n"));
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn extra_hosts_know_the_gateway() {
-        let mut text = String::new();
-        let extra = ["db:10.0.0.5".to_owned(), "host.docker.internal:host-gateway".to_owned()];
-        extra_hosts(&mut text, &extra, Some("172.17.0.1".into()));
-        assert_eq!(text, "10.0.0.5\tdb\n172.17.0.1\thost.docker.internal\n");
-    }
 
     #[test]
     fn failures_carry_all_causes() {

@@ -34,7 +34,7 @@ impl Engine {
         let upper = open(&loaded.paths.upper())?;
         let image = self.image_view(&loaded)?;
         let lower = image.as_ref().map(|view| &view.root);
-        Ok(Tree { upper: &upper, lower, skip: &is_of_runtime }.changes()?)
+        Ok(Tree { upper: &upper, lower, skip: &is_of_runtime, latest: None }.changes()?)
     }
 
     /// Writes all files of a container as a tar archive: running or not, without what is mounted in it. Between files
@@ -49,7 +49,7 @@ impl Engine {
             None => self.stopped_view(&loaded)?,
         };
         let mut writer = Writer::new(out);
-        Tree { upper: &view.root, lower: None, skip: &|_| false }.write(&mut writer)?;
+        Tree { upper: &view.root, lower: None, skip: &|_| false, latest: None }.write(&mut writer)?;
         let failed = |source| tare_store::Error::Output { source };
         Ok(writer.finish().and_then(|mut out| out.flush()).map_err(failed)?)
     }
@@ -89,7 +89,7 @@ fn running_view(loaded: &Loaded) -> Result<Option<View>> {
     Ok(Some(View { root, _mount: mount, _layers: None }))
 }
 
-fn view(directories: &[PathBuf], layers: Option<Mounted>) -> Result<View> {
+pub(crate) fn view(directories: &[PathBuf], layers: Option<Mounted>) -> Result<View> {
     let mount = mount::overlay(directories).map_err(Error::system("mount the layers"))?;
     let root = Directory::of(&mount).map_err(Error::system("open the mounted layers"))?;
     Ok(View { root, _mount: mount, _layers: layers })

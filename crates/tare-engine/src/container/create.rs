@@ -77,14 +77,14 @@ impl Engine {
         Ok(Created { id, warnings })
     }
 
-    fn image_or_built_in(&self, name: &str) -> Result<Image> {
+    pub(crate) fn image_or_built_in(&self, name: &str) -> Result<Image> {
         match self.image_without_names(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let built_in = Reference::parse(name).is_ok_and(|r| r.with_default_tag().to_string() == BUILT_IN);
                 if !built_in {
                     return Err(error);
                 }
-                tare_build::hello::install(self.store()?)?;
+                tare_build::hello::install(self.store()?, &self.build_folders()).map_err(|failure| failure.error)?;
                 self.image_without_names(name)
             }
             found => found,

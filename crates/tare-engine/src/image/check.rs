@@ -158,7 +158,9 @@ impl Mender<'_> {
             return Ok("made again from its archive");
         }
         if images.is_empty() {
-            if self.engine.is_used(diff_id) {
+            // A step of a build that has lost its layer is built again.
+            let without = super::Without { all_steps: true, ..super::Without::default() };
+            if super::UsedLayers::new(self.engine, &without).contains(diff_id) {
                 return Err(Error::invalid("a container needs it, and no image says where it came from"));
             }
             self.store.layers().remove(diff_id)?;

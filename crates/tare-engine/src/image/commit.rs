@@ -3,14 +3,13 @@
 use crate::container::Loaded;
 use crate::container::changes::{is_of_runtime, open};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::record::Status;
 use std::collections::BTreeMap;
 use tare_runtime::cgroup::Cgroup;
 use tare_spec::image::{Config, Empty, History, ImageConfig, Manifest};
 use tare_spec::{ImageId, Reference};
-use tare_store::tar::Writer;
-use tare_store::{Spool, Tree};
+use tare_store::{LayerWriter, Tree};
 
 /// What to make an image of.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +37,25 @@ pub struct Committed {
     pub warnings: Vec<String>,
 }
 
+/// Why there is no layer.
+enum Unwritten {
+    /// The container changed nothing.
+    Unchanged,
+    Failed(Error),
+}
+
+impl From<Error> for Unwritten {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<tare_store::Error> for Unwritten {
+    fn from(error: tare_store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl Engine {
     /// Makes an image of a container: its image's layers, and one with what the container changed. What is mounted in
     /// the container is not part of it. Durable when it returns.
@@ -47,7 +65,7 @@ impl Engine {
     /// [`crate::Error::Build`] for changes that cannot be; [`crate::Error::Store`].
     pub fn commit(&self, request: &CommitRequest) -> Result<Committed> {
         self.commit_all(request).map_err(|error| {
-            let collected = self.store().and_then(|store| Ok(store.collect(&|layer| self.is_used(layer))?));
+            let collected = self.collect();
             error.after(collected.err().into_iter().collect())
         })
     }
@@ -63,14 +81,18 @@ impl Engine {
         image.config = Some(tare_build::change(config(&loaded, image.config.take()), &request.changes)?);
         let now = jiff::Timestamp::now().to_string();
         let mut warnings = Vec::new();
-        let mut spool = store.spool()?;
-        let made = self.write_layer(&loaded, &mut spool, request.pause, &mut warnings)?;
-        if made {
-            let docker = manifest.media_type.starts_with("application/vnd.docker.");
-            let (layer, diff_id) = store.adopt_layer(&mut spool, docker)?;
-            manifest.layers.push(layer);
-            image.rootfs.diff_ids.push(diff_id);
-        }
+        let docker = manifest.media_type.starts_with("application/vnd.docker.");
+        let made = match store
+            .write_layer(docker, |writer| self.write_changes(&loaded, writer, request.pause, &mut warnings))
+        {
+            Ok((layer, diff_id, ())) => {
+                manifest.layers.push(layer);
+                image.rootfs.diff_ids.push(diff_id);
+                true
+            }
+            Err(Unwritten::Unchanged) => false,
+            Err(Unwritten::Failed(error)) => return Err(error),
+        };
         image.created = Some(now.clone());
         image.author = request.author.clone().filter(|author| !author.is_empty());
         image.history.push(History {
@@ -85,14 +107,20 @@ impl Engine {
         Ok(Committed { id, warnings })
     }
 
-    /// Writes what the container changed; false when that is nothing.
-    fn write_layer(&self, loaded: &Loaded, spool: &mut Spool, pause: bool, warnings: &mut Vec<String>) -> Result<bool> {
+    /// Writes what the container changed.
+    fn write_changes(
+        &self,
+        loaded: &Loaded,
+        writer: &mut LayerWriter,
+        pause: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Unwritten> {
         let upper = open(&loaded.paths.upper())?;
         let image = self.image_view(loaded)?;
         let lower = image.as_ref().map(|view| &view.root);
         let mut frozen = None;
         if pause && loaded.state.status == Status::Running {
-            frozen = Cgroup::open(&loaded.record.id)?.freeze()?;
+            frozen = Cgroup::open(&loaded.record.id).and_then(|cgroup| cgroup.freeze()).map_err(Error::from)?;
             if frozen.is_none() {
                 warnings.push(
                     "the container was not paused, as cgroup v2 is not mounted: files that it wrote meanwhile may be incomplete"
@@ -100,14 +128,10 @@ impl Engine {
                 );
             }
         }
-        let mut writer = Writer::new(std::io::BufWriter::with_capacity(256 << 10, spool));
         // An image without layers lies over nothing; its container's whiteouts are whiteouts all the same.
-        let count = Tree { upper: &upper, lower, skip: &is_of_runtime }.write(&mut writer)?;
+        let count = Tree { upper: &upper, lower, skip: &is_of_runtime, latest: None }.write(writer)?;
         drop(frozen);
-        let failed = |source| tare_store::Error::Output { source };
-        let mut buffered = writer.finish().map_err(failed)?;
-        std::io::Write::flush(&mut buffered).map_err(failed)?;
-        Ok(count > 0)
+        if count > 0 { Ok(()) } else { Err(Unwritten::Unchanged) }
     }
 
     /// Stores configuration and manifest of an image whose layers are in the store, and names it.
@@ -133,7 +157,7 @@ impl Engine {
 pub(super) fn image_name(name: &str) -> Result<Reference> {
     let reference = Reference::parse(name)?;
     if reference.digest().is_some() {
-        return Err(crate::Error::invalid("cannot import digest reference"));
+        return Err(Error::invalid("cannot import digest reference"));
     }
     Ok(reference.with_default_tag())
 }

@@ -2,10 +2,10 @@
 
 use super::commit::image_name;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use tare_registry::{Client, ClientOptions};
 use tare_spec::image::{Config, Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
 use tare_spec::{ImageId, Platform};
@@ -49,8 +49,8 @@ impl Engine {
         let imported = self.import_held(request, config, reference.as_ref());
         drop(lease);
         imported.map_err(|error| {
-            let collected = store.collect(&|layer| self.is_used(layer));
-            error.after(collected.err().into_iter().map(Into::into).collect())
+            let collected = self.collect();
+            error.after(collected.err().into_iter().collect())
         })
     }
 
@@ -65,21 +65,7 @@ impl Engine {
             ImportSource::File(file, name) => (Box::new(file), name),
             ImportSource::Url(url) => (Client::new(ClientOptions::of_host()?).download(&url)?, url),
         };
-        let mut spool = store.spool()?;
-        let mut buffer = vec![0; 256 << 10];
-        let unreadable = |source| Error::System { action: "read the archive to import", source };
-        loop {
-            match archive.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    let written = spool.write_all(&buffer[..count]);
-                    written.map_err(|source| Error::System { action: "write the archive to the store", source })?;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreadable(error)),
-            }
-        }
-        let (layer, diff_id) = store.adopt_layer(&mut spool, false)?;
+        let (layer, diff_id) = store.ingest_layer(&mut *archive, false)?;
         let platform = request.platform.unwrap_or_else(Platform::host);
         let now = jiff::Timestamp::now().to_string();
         let message = request.message.filter(|message| !message.is_empty());

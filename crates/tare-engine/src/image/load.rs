@@ -25,8 +25,8 @@ impl Engine {
         let loaded = store.open_archive(input).and_then(|archive| store.load_archive(&archive, platform, progress));
         drop(lease);
         loaded.map_err(|error| {
-            let collected = store.collect(&|layer| self.is_used(layer));
-            crate::Error::from(error).after(collected.err().into_iter().map(Into::into).collect())
+            let collected = self.collect();
+            crate::Error::from(error).after(collected.err().into_iter().collect())
         })
     }
 }

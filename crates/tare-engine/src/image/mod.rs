@@ -14,6 +14,7 @@ mod remove;
 mod save;
 mod tags;
 mod usage;
+mod used;
 
 pub use check::{Checked, Damage, Damaged, Repair};
 pub use commit::{CommitRequest, Committed};
@@ -27,13 +28,13 @@ pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
 pub use push::{PushEvent, PushProgress, PushRequest, Pushed};
 pub use remove::ImageRemoval;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, Usage};
+pub(crate) use used::UsedLayers;
+pub use used::Without;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::state::file;
-use crate::state::record::ContainerRecord;
 use tare_spec::image::ImageConfig;
-use tare_spec::{DiffId, Digest, ImageId, Reference};
+use tare_spec::{Digest, ImageId, Reference};
 use tare_store::{Found, ImageRecord};
 
 /// An image of the store with all its names.
@@ -82,15 +83,6 @@ impl Engine {
         }
         let image = self.image(source)?;
         Ok(self.store()?.tag(&target.with_default_tag(), &image.id)?)
-    }
-
-    /// Whether a container needs the layer. Where that cannot be known it does.
-    fn is_used(&self, layer: &DiffId) -> bool {
-        let Ok(ids) = self.container_ids() else { return true };
-        ids.iter().any(|id| match file::read_json::<ContainerRecord>(&self.paths.container(id).record()) {
-            Ok(record) => record.is_some_and(|record| record.layers.contains(layer)),
-            Err(_) => true,
-        })
     }
 }
 

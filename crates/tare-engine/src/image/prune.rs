@@ -1,13 +1,13 @@
 //! Removing images that no container uses, and content that nothing refers to.
 
+use super::used::{UsedLayers, Without};
 use super::{ImageFilter, ImageRemoval, ImageSummary};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::file;
 use crate::state::record::ContainerRecord;
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use tare_spec::{DiffId, Digest, ImageId};
+use tare_spec::{Digest, ImageId};
 use tare_store::Garbage;
 
 /// What to remove.
@@ -17,8 +17,8 @@ pub struct ImagePrune {
     pub all: bool,
     /// Of those, the ones that match; `dangling` is not looked at.
     pub filter: ImageFilter,
-    /// Containers that are about to be removed: what they use is used no more.
-    pub without_containers: BTreeSet<tare_spec::ContainerId>,
+    /// What is about to be removed, too.
+    pub without: Without,
 }
 
 /// What a prune would remove.
@@ -79,7 +79,7 @@ impl Engine {
     pub fn plan_image_prune(&self, prune: &ImagePrune) -> Result<ImagePrunePlan> {
         let images = self.unused_images(prune)?;
         let ids: BTreeSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
-        let used = UsedLayers::new(self, &prune.without_containers);
+        let used = UsedLayers::new(self, &prune.without);
         let garbage = self.store()?.garbage(&ids, &|layer| used.contains(layer))?;
         Ok(ImagePrunePlan { images, content: content(garbage) })
     }
@@ -105,7 +105,7 @@ impl Engine {
                 Err(error) => errors.push(Error::from(error)),
             }
         }
-        let used = UsedLayers::new(self, &prune.without_containers);
+        let used = UsedLayers::new(self, &prune.without);
         match store.collect_all(&|layer| used.contains(layer)) {
             Ok(collected) => {
                 pruned.removals.extend(collected.layers.into_iter().map(|layer| ImageRemoval::Deleted(layer.0)));
@@ -122,7 +122,7 @@ impl Engine {
         let dangling = if prune.all { None } else { Some(true) };
         let mut images = self.images(&ImageFilter { dangling, ..prune.filter.clone() })?;
         let mut users = BTreeSet::new();
-        for id in self.container_ids()?.into_iter().filter(|id| !prune.without_containers.contains(id)) {
+        for id in self.container_ids()?.into_iter().filter(|id| !prune.without.containers.contains(id)) {
             // A container whose record is damaged keeps its layers, see `UsedLayers`; its image cannot be known.
             if let Ok(Some(record)) = file::read_json::<ContainerRecord>(&self.paths.container(&id).record()) {
                 users.insert(record.image_id);
@@ -130,34 +130,6 @@ impl Engine {
         }
         images.retain(|image| !users.contains(&image.id));
         Ok(images)
-    }
-}
-
-/// The layers that containers need. Read when it is first asked for: the store does so when nobody can take more into
-/// use.
-pub(super) struct UsedLayers<'a> {
-    engine: &'a Engine,
-    without: &'a BTreeSet<tare_spec::ContainerId>,
-    /// `None` where a record cannot be read: then any layer may be in use.
-    layers: OnceCell<Option<BTreeSet<DiffId>>>,
-}
-
-impl<'a> UsedLayers<'a> {
-    pub(super) fn new(engine: &'a Engine, without: &'a BTreeSet<tare_spec::ContainerId>) -> Self {
-        Self { engine, without, layers: OnceCell::new() }
-    }
-
-    pub(super) fn contains(&self, layer: &DiffId) -> bool {
-        self.layers.get_or_init(|| self.read()).as_ref().is_none_or(|layers| layers.contains(layer))
-    }
-
-    fn read(&self) -> Option<BTreeSet<DiffId>> {
-        let mut layers = BTreeSet::new();
-        for id in self.engine.container_ids().ok()?.into_iter().filter(|id| !self.without.contains(id)) {
-            let record = file::read_json::<ContainerRecord>(&self.engine.paths.container(&id).record()).ok()?;
-            layers.extend(record.into_iter().flat_map(|record| record.layers));
-        }
-        Some(layers)
     }
 }
 

@@ -77,13 +77,19 @@ impl Engine {
     /// digest says, and for a full disk. What a registry has sent before it failed stays for a day, for the next try; else
     /// nothing of the attempt is left.
     pub fn pull(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
-        self.pull_all(request, progress).map_err(|error| {
-            let collected = self.store().and_then(|store| Ok(store.collect(&|layer| self.is_used(layer))?));
+        self.pull_named(request, true, progress)
+    }
+
+    /// The same, but a name with a tag is given to the image only if `names` says so. Its name with a digest it gets in any
+    /// case.
+    pub(crate) fn pull_named(&self, request: &PullRequest, names: bool, progress: &dyn PullProgress) -> Result<Pulled> {
+        self.pull_all(request, names, progress).map_err(|error| {
+            let collected = self.collect();
             error.after(collected.err().into_iter().collect())
         })
     }
 
-    fn pull_all(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
+    fn pull_all(&self, request: &PullRequest, names: bool, progress: &dyn PullProgress) -> Result<Pulled> {
         let reference = Reference::parse(&request.reference)?.with_default_tag();
         progress.event(PullEvent::Resolving(&reference));
         let store = self.store()?;
@@ -146,8 +152,11 @@ impl Engine {
         }
         let before = store.resolve(&reference.to_string()).ok().map(|found| found.image);
         let lease = store.lease()?;
-        let names = [reference.clone(), reference.without_version().at_digest(named.digest.clone())];
-        let (id, _) = store.put_named_image(&response.digest, index.map(|index| &index.digest), &names)?;
+        // Of an image for several platforms the digest is that of all of them, which the name's own image has.
+        let digest = if names { &named.digest } else { &response.digest };
+        let mut given = vec![reference.without_version().at_digest(digest.clone())];
+        given.extend(names.then(|| reference.clone()));
+        let (id, _) = store.put_named_image(&response.digest, index.map(|index| &index.digest), &given)?;
         store.settle(intention)?;
         drop(lease);
         let up_to_date = before.is_some_and(|image| {

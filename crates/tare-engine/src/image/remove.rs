@@ -34,7 +34,7 @@ impl Engine {
     fn try_remove_image(&self, name: &str, force: bool) -> Result<Option<Vec<ImageRemoval>>> {
         let (image, reference) = self.store()?.resolve_outline(name).map_err(super::not_found)?;
         let id = &image.id;
-        // What an unreadable container uses is not known here; its layers stay, see `is_used`.
+        // What an unreadable container uses is not known here; its layers stay, see `UsedLayers`.
         let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;
         let users: Vec<&ContainerSummary> = containers.iter().filter(|container| container.image_id == *id).collect();
         let running = users.iter().find(|container| container.state.status == Status::Running);
@@ -69,7 +69,10 @@ impl Engine {
             }
         }
         let known = image.references.iter().chain(&image.repo_digests).cloned().collect();
-        let removed = self.store()?.remove_image(id, &known, &|layer| self.is_used(layer)).map_err(super::not_found)?;
+        let without = super::Without::default();
+        let used = super::UsedLayers::new(self, &without);
+        let removed = self.store()?.remove_image(id, &known, &|layer| used.contains(layer));
+        let removed = removed.map_err(super::not_found)?;
         let Some(removal) = removed else { return Ok(None) };
         let untagged = removal.untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
         Ok(Some(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect()))

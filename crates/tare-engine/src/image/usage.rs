@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 use tare_spec::image::Manifest;
 use tare_spec::{DiffId, Digest};
 
-/// What everything takes: `images.size`, `containers.size` and `registry` are together as many bytes as `du` counts in the
-/// root directory.
+/// What everything takes: `images.size`, `containers.size`, `builds` and `registry` are together as many bytes as `du` counts in
+/// the root directory.
 #[derive(Clone, Debug)]
 pub struct DiskUsage {
     /// Images: layers, blobs and records, unfinished pulls included.
     pub images: Usage<ImageUsage>,
     /// Containers: what they wrote, their logs, records and networks.
     pub containers: Usage<ContainerUsage>,
+    /// The build cache: records, folders of mounts, and the layers that nothing else has.
+    pub builds: u64,
     /// What is kept for others by a registry whose content is below the root directory, as it is unless told otherwise.
     pub registry: u64,
     /// Of what images take: what interrupted pulls have got so far.
@@ -76,6 +78,7 @@ impl Engine {
             holders.add(&part);
             parts.push((image, part));
         }
+        let of_builds: u64 = self.build_layers()?;
         let items: Vec<ImageUsage> = parts
             .into_iter()
             .map(|(image, part)| {
@@ -94,14 +97,15 @@ impl Engine {
         let prune = ImagePrune { all: true, ..ImagePrune::default() };
         let images = Usage {
             active: items.iter().filter(|item| item.containers > 0).count(),
-            size: usage.total,
+            size: usage.total.saturating_sub(of_builds),
             reclaimable: self.plan_image_prune(&prune)?.disk(),
             items,
         };
         let total = tare_store::occupied(&self.paths.root)?;
         let registry = tare_store::occupied(&self.paths.registry())?;
-        let containers = self.container_usage(total.saturating_sub(usage.total + registry))?;
-        Ok(DiskUsage { images, containers, registry, partial: usage.partial })
+        let folder = tare_store::occupied(self.build_folders().root())?;
+        let containers = self.container_usage(total.saturating_sub(usage.total + registry + folder))?;
+        Ok(DiskUsage { images, containers, builds: folder + of_builds, registry, partial: usage.partial })
     }
 
     fn container_usage(&self, size: u64) -> Result<Usage<ContainerUsage>> {
