@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::flags::bytes;
+use tare_engine::build::CacheRecord;
 use tare_engine::image::DiskUsage;
 use tare_engine::{Engine, Error, Options};
 use tare_spec::reference::Reference;
@@ -36,7 +37,8 @@ impl Failure {
         let Ok(engine) = Engine::open(options.clone()) else { return self };
         let hint = match topic {
             Topic::FullDisk => {
-                engine.disk_usage().ok().map(|usage| reclaim(&usage, &options.root.display().to_string()))
+                let cache = engine.build_cache().unwrap_or_default();
+                engine.disk_usage().ok().map(|usage| reclaim(&usage, &cache, &options.root.display().to_string()))
             }
             Topic::NoSuchImage(name) => other_tags(&engine, &name),
         };
@@ -46,21 +48,29 @@ impl Failure {
 }
 
 /// What takes the space, the biggest reclaim, and the command for it.
-fn reclaim(usage: &DiskUsage, root: &str) -> String {
-    if usage.images.size + usage.containers.size + usage.registry == 0 {
+fn reclaim(usage: &DiskUsage, cache: &[CacheRecord], root: &str) -> String {
+    if usage.images.size + usage.containers.size + usage.builds + usage.registry == 0 {
         return "`df -h` shows which file system is full".to_owned();
     }
-    let (images, containers) = (usage.images.reclaimable, usage.containers.reclaimable);
-    let sizes = [usage.images.size, usage.containers.size, usage.registry].map(bytes::show);
-    let taken = match usage.registry {
-        0 => format!("in {root} images take {} and containers {}", sizes[0], sizes[1]),
-        _ => format!("in {root} images take {}, containers {} and the registry {}", sizes[0], sizes[1], sizes[2]),
-    };
-    let (command, freed) = match (images, containers) {
-        (0, 0) => return format!("{taken}, all of it in use; `df -h` shows which file system is full"),
-        (images, 0) => ("tare image prune -a", images),
-        (0, containers) => ("tare container prune", containers),
-        (images, containers) => ("tare system prune -a", images + containers),
+    let unused = cache.iter().filter(|record| !record.in_use).map(|record| record.disk).sum();
+    let others = [("the build cache", usage.builds), ("the registry", usage.registry)];
+    let mut parts = vec![
+        format!("images take {}", bytes::show(usage.images.size)),
+        format!("containers {}", bytes::show(usage.containers.size)),
+    ];
+    let others = others.iter().filter(|(_, size)| *size > 0);
+    parts.extend(others.map(|(name, size)| format!("{name} {}", bytes::show(*size))));
+    let last = parts.pop().unwrap_or_default();
+    let taken = format!("in {root} {} and {last}", parts.join(", "));
+    let frees = [
+        (usage.images.reclaimable, "tare image prune -a"),
+        (usage.containers.reclaimable, "tare container prune"),
+        (unused, "tare builder prune -a"),
+    ];
+    let (command, freed) = match frees.iter().filter(|(freed, _)| *freed > 0).collect::<Vec<_>>()[..] {
+        [] => return format!("{taken}, all of it in use; `df -h` shows which file system is full"),
+        [(freed, command)] => (*command, *freed),
+        _ => ("tare system prune -a", frees.iter().map(|(freed, _)| freed).sum()),
     };
     format!(
         "{taken}: `{command}` frees {} of it (`{command} --dry-run` shows what); `df -h` shows which file system is full",
@@ -84,6 +94,7 @@ pub(crate) fn here(tags: &[Reference]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::builder::du::tests::record;
     use tare_engine::image::Usage;
 
     #[test]
@@ -91,15 +102,20 @@ mod tests {
         let usage = |images, containers| DiskUsage {
             images: Usage { items: Vec::new(), active: 0, size: 5_000_000_000, reclaimable: images },
             containers: Usage { items: Vec::new(), active: 0, size: 2_000_000, reclaimable: containers },
+            builds: 0,
             registry: 0,
             partial: 0,
         };
-        let hint = |images, containers| reclaim(&usage(images, containers), "/var/lib/tare");
+        let hint = |images, containers| reclaim(&usage(images, containers), &[], "/var/lib/tare");
         assert!(hint(0, 0).starts_with("in /var/lib/tare images take 5GB and containers 2MB, all of it in use"));
         let registry = DiskUsage { registry: 3_000_000, ..usage(0, 0) };
         assert!(
-            reclaim(&registry, "/r").starts_with("in /r images take 5GB, containers 2MB and the registry 3MB, all")
+            reclaim(&registry, &[], "/r")
+                .starts_with("in /r images take 5GB, containers 2MB and the registry 3MB, all")
         );
+        let cache = [record("0", 4_000_000, false, false), record("1", 1_000_000, false, true)];
+        let with_cache = reclaim(&DiskUsage { builds: 5_000_000, ..usage(0, 0) }, &cache, "/var/lib/tare");
+        assert!(with_cache.contains("the build cache 5MB: `tare builder prune -a` frees 4MB"), "{with_cache}");
         assert!(hint(3_000_000, 0).contains("`tare image prune -a` frees 3MB"));
         assert!(hint(0, 1_000_000).contains("`tare container prune` frees 1MB"));
         assert!(hint(3_000_000, 1_000_000).contains("`tare system prune -a` frees 4MB"));

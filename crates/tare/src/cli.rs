@@ -1,6 +1,6 @@
 //! The tree of commands, the options before them, and help.
 
-use crate::commands::{container, image, registry, system};
+use crate::commands::{builder, container, image, registry, system};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, help, suggest};
@@ -50,6 +50,7 @@ static VERBS: &[&Verb] = &[
     &container::run::VERB,
     &container::exec::VERB,
     &container::ls::VERB,
+    &image::build::VERB,
     &image::pull::VERB,
     &image::push::VERB,
     &image::ls::VERB,
@@ -59,6 +60,8 @@ static VERBS: &[&Verb] = &[
     &system::version::VERB,
     &system::info::VERB,
     &container::attach::VERB,
+    &builder::du::VERB,
+    &builder::prune::VERB,
     &container::commit::VERB,
     &container::create::VERB,
     &container::diff::VERB,
@@ -90,21 +93,33 @@ static VERBS: &[&Verb] = &[
 ];
 
 /// How many of [`VERBS`] help shows as the common ones.
-const COMMON: usize = 11;
+const COMMON: usize = 12;
 
 /// Words before which commands are grouped.
 static GROUPS: &[(&str, &str)] = &[
+    ("builder", "Manage builds"),
+    ("buildx", "Manage builds (Docker's newer word for builder)"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("registry", "Run a private registry"),
     ("system", "Manage tare"),
 ];
 
-/// Docker's commands that do not exist here yet.
+/// Docker's commands that do not exist here yet: the last word of each, or all of them.
 static NOT_YET: &[&str] = &[
-    "build",
-    "builder",
-    "buildx",
+    "buildx bake",
+    "buildx create",
+    "buildx dap",
+    "buildx dial-stdio",
+    "buildx history",
+    "buildx imagetools",
+    "buildx inspect",
+    "buildx ls",
+    "buildx policy",
+    "buildx rm",
+    "buildx stop",
+    "buildx use",
+    "buildx version",
     "checkpoint",
     "compose",
     "config",
@@ -230,7 +245,7 @@ fn find<'a>(first: &str, rest: &'a [String]) -> Result<Found<'a>, Failure> {
         return Ok(Found::Verb(verb, format!("tare {spelling}"), rest));
     }
     let word = spelling.rsplit(' ').next().unwrap_or_default();
-    if NOT_YET.contains(&word) {
+    if NOT_YET.contains(&word) || NOT_YET.contains(&spelling.as_str()) {
         return Err(Failure::new(format!("'tare {spelling}' is not supported yet")));
     }
     let prefix = parent.strip_prefix("tare").unwrap_or_default().trim_start();
@@ -399,8 +414,25 @@ mod tests {
             ),
             ("tag a", "tare: 'tare tag' requires 2 arguments", 1),
             ("-H tcp://x ps", "Error: --host is not supported: there is no daemon to talk to", 125),
+            ("build", "tare: 'tare build' requires 1 argument", 1),
+            ("build a b", "tare: 'tare build' requires 1 argument", 1),
+            ("build --foo .", "unknown flag: --foo", 125),
+            ("build --builder x .", "Error: --builder is not supported yet", 125),
+            (
+                "build /nonexistent",
+                "ERROR: failed to build: unable to prepare context: path \"/nonexistent\" not found",
+                1,
+            ),
+            (
+                "build -f /nonexistent .",
+                "ERROR: failed to build: failed to solve: failed to read dockerfile: open /nonexistent: no such file or directory",
+                1,
+            ),
+            ("buildx build --secret x .", "ERROR: invalid field 'x' must be a key=value pair", 1),
+            ("buildx bake", "Error: 'tare buildx bake' is not supported yet", 1),
+            ("builder prune --filter x=y -f", "Error: invalid filter 'x'", 1),
+            ("volume ls", "Error: 'tare volume' is not supported yet", 1),
             ("--storage-driver zfs ps", "Error: storage driver \"zfs\" is not supported", 125),
-            ("build .", "Error: 'tare build' is not supported yet", 1),
             ("help foo", "Error: unknown help topic: foo", 1),
         ] {
             let (text, exit) = refusal(line);
@@ -416,6 +448,8 @@ mod tests {
             ("run -rm x", "hint: did you mean `--rm`?"),
             ("run --naem=x i", "hint: did you mean `--name`?"),
             ("logs --folow web", "hint: did you mean `--follow`?"),
+            ("build", "hint: `tare build .` builds from what is in this folder"),
+            ("bild .", "hint: did you mean `tare build`?"),
         ] {
             let text = refusal(line).0;
             assert!(text.lines().any(|line| line == hint), "tare {line}: {text}");

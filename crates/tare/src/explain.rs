@@ -38,9 +38,37 @@ fn text(code: u8, oom: bool, memory: Option<u64>) -> Option<String> {
     }
 }
 
+/// What the exit code of a step of a build means, when it is one that is often misunderstood.
+pub(crate) fn step(code: u8) -> Option<String> {
+    let means = match code {
+        // apt-get's only one.
+        100 => {
+            "apt-get says so when it finds a package not; `RUN apt-get update && apt-get install -y …` in one statement has fresh lists"
+        }
+        126 => {
+            "the shell found the command and may not execute it; `RUN chmod +x` makes a file executable, and a script needs Unix line ends"
+        }
+        127 => "the image has no such command; install it in an earlier RUN, or start from an image that has it",
+        130 => "ended by SIGINT",
+        137 => "killed by SIGKILL, most often for want of memory: `dmesg` says so then",
+        143 => "ended by SIGTERM",
+        129.. => return text(code, false, None),
+        _ => return None,
+    };
+    Some(format!("exit code {code}: {means}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_are_those_of_steps() {
+        assert_eq!(step(1), None);
+        assert_eq!(step(139).unwrap(), "exit code 139: ended by SIGSEGV");
+        assert!(step(100).unwrap().contains("apt-get update"));
+        assert!(step(137).unwrap().contains("for want of memory"));
+    }
 
     #[test]
     fn codes_that_puzzle_are_explained() {

@@ -20,9 +20,26 @@ impl Exit {
 /// What a command returns.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
+/// What is around the text of a failure.
+#[derive(Clone, Debug)]
+struct Form {
+    /// Lines before it.
+    before: String,
+    /// The word before the text.
+    label: &'static str,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self { before: String::new(), label: "Error" }
+    }
+}
+
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    /// How it is told where that is not as everywhere. In a box, for failures are returned by everything.
+    form: Option<Box<Form>>,
     /// What stderr says; nothing when the reader of our output went away, which is no error.
     pub(crate) text: Option<String>,
     /// What the person can do.
@@ -38,24 +55,22 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with exit code 1.
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), hint: None, topic: None, usage: None, code: Exit::FAILURE.0 }
+        Self { form: None, text: Some(text.into()), hint: None, topic: None, usage: None, code: Exit::FAILURE.0 }
     }
 
     /// A command line that makes no sense for `verb`, called as `path`.
     pub(crate) fn usage(verb: &Verb, path: &str, text: String, code: u8) -> Self {
         let usage =
             format!("\nUsage:  {path}{}\n\nRun '{path} --help' for more information", help::with_space(verb.usage));
-        Self { text: Some(text), hint: None, topic: None, usage: Some(usage), code }
+        Self { usage: Some(usage), code, ..Self::new(text) }
     }
 
     /// A command that does not exist below `path`.
     pub(crate) fn unknown_command(path: &str, word: &str, near: Option<&str>) -> Self {
         Self {
-            text: Some(format!("tare: unknown command: {path} {word}")),
             hint: near.map(|near| format!("did you mean `{path} {near}`?")),
-            topic: None,
             usage: Some(format!("\nRun '{path} --help' for more information")),
-            code: Exit::FAILURE.0,
+            ..Self::new(format!("tare: unknown command: {path} {word}"))
         }
     }
 
@@ -71,10 +86,30 @@ impl Failure {
         self
     }
 
+    /// The same with this before its text.
+    pub(crate) fn prefixed(mut self, prefix: &str) -> Self {
+        self.text = self.text.map(|text| format!("{prefix}{text}"));
+        self
+    }
+
+    /// The same below these lines.
+    pub(crate) fn below(mut self, lines: String) -> Self {
+        self.form.get_or_insert_default().before = lines;
+        self
+    }
+
+    /// The same with another word than `Error` before it.
+    pub(crate) fn labelled(mut self, label: &'static str) -> Self {
+        self.form.get_or_insert_default().label = label;
+        self
+    }
+
     /// What stderr gets, with line breaks.
     pub(crate) fn message(&self) -> String {
         let Some(text) = &self.text else { return String::new() };
-        let mut message = if self.usage.is_some() { format!("{text}\n") } else { format!("Error: {text}\n") };
+        let Form { before, label } = self.form.as_deref().cloned().unwrap_or_default();
+        let label = if self.usage.is_some() { String::new() } else { format!("{label}: ") };
+        let mut message = format!("{before}{label}{text}\n");
         if let Some(hint) = &self.hint {
             for line in hint.lines() {
                 message.push_str(&format!("hint: {line}\n"));
@@ -127,9 +162,7 @@ impl From<tare_engine::Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => {
-                Self { text: None, hint: None, topic: None, usage: None, code: Exit::SUCCESS.0 }
-            }
+            io::ErrorKind::BrokenPipe => Self { text: None, code: Exit::SUCCESS.0, ..Self::new("") },
             _ => Self::new(format!("write to standard output: {}", errno_text(&error))),
         }
     }

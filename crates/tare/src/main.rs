@@ -7,10 +7,12 @@ mod cli;
 mod commands;
 mod detach;
 mod duration;
+mod excerpt;
 mod explain;
 mod failure;
 mod flags;
 mod output;
+mod printable;
 mod progress;
 mod pump;
 mod signals;
@@ -23,9 +25,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
-    // A monitor is a copy of this program that owns one container; it must not run anything of the command line.
-    if words.next().is_some_and(|name| name == tare_engine::MONITOR_NAME) {
-        return tare_engine::monitor_main();
+    // Copies of this program that own one container, or carry out one step of a build; they must not run anything of the
+    // command line.
+    match words.next() {
+        Some(name) if name == tare_engine::MONITOR_NAME => return tare_engine::monitor_main(),
+        Some(name) if name == tare_engine::BUILD_RUN_NAME => return tare_engine::build_run_main(),
+        _ => {}
     }
     cli::main(words)
 }

@@ -22,6 +22,12 @@ pub(crate) fn size() -> Option<(u16, u16)> {
         .map(|size| (size.ws_row, size.ws_col))
 }
 
+/// Rows and columns of the terminal that standard error is.
+pub(crate) fn size_for_errors() -> Option<(u16, u16)> {
+    let size = termios::tcgetwinsize(rustix::stdio::stderr()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// What the terminal was before raw mode.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 

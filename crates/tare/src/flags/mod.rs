@@ -3,9 +3,12 @@
 //! A [`Flag`] is plain constant data. From it come the parser ([`parse`]) and the help text ([`help`]), and only for
 //! the command that was called, so that starting one command costs nothing for the others.
 
+pub(crate) mod build;
 pub(crate) mod bytes;
+pub(crate) mod cache_filter;
 pub(crate) mod container;
 pub(crate) mod env;
+pub(crate) mod fields;
 pub(crate) mod filter;
 pub(crate) mod help;
 pub(crate) mod image_filter;

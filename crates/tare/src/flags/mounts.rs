@@ -1,6 +1,7 @@
 //! Bind mounts and temporary file systems: `-v`, `--mount`, `--tmpfs`.
 
 use super::bytes;
+use super::fields::fields;
 use tare_engine::container::spec::Bind;
 
 /// What one `--mount` asks for.
@@ -161,26 +162,6 @@ fn clean(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// The comma-separated fields of a line, where double quotes hold a field together (RFC 4180).
-fn fields(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        let field = fields.last_mut().expect("there is always a field");
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            letter => field.push(letter),
-        }
-    }
-    if quoted { Err(format!("a quote in '{text}' has no end")) } else { Ok(fields) }
 }
 
 #[cfg(test)]

@@ -181,9 +181,14 @@ pub(crate) enum Arity {
 impl Matches {
     /// Compares the arguments with what the command takes.
     pub(crate) fn check_arity(&self) -> Result<(), Failure> {
+        self.require(self.verb.arity)
+    }
+
+    /// Compares the arguments with this.
+    pub(crate) fn require(&self, arity: Arity) -> Result<(), Failure> {
         let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
         let given = self.args.len();
-        let wrong = match self.verb.arity {
+        let wrong = match arity {
             Arity::None if given > 0 => "accepts no arguments".to_owned(),
             Arity::Exactly(n) if given != n => format!("requires {n} {}", plural(n)),
             Arity::AtLeast(n) if given < n => format!("requires at least {n} {}", plural(n)),

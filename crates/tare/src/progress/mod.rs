@@ -1,8 +1,13 @@
 //! How pulls and pushes go, in Docker's words.
 
+pub(crate) mod build;
 mod paint;
+mod region;
+#[cfg(test)]
+mod screen;
 
-use paint::{AskSize, Painter, State};
+use paint::{Painter, State};
+use region::AskSize;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use tare_engine::image::{PullEvent, PullProgress, Pulled, PushEvent, PushProgress};
@@ -129,11 +134,11 @@ impl PushProgress for Pushing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::paint::tests::Shared;
+    use super::screen::Screen;
     use super::*;
 
-    fn shown(terminal: bool) -> Shared {
-        let out = Shared::default();
+    fn shown(terminal: bool) -> Screen {
+        let out = Screen::new(24, 80);
         let progress = Progress::new(Box::new(out.clone()), terminal);
         let reference = Reference::parse("nginx").unwrap().with_default_tag();
         let (one, two) = (Digest::from_sha256([1; 32]), Digest::from_sha256([2; 32]));
@@ -161,7 +166,7 @@ mod tests {
     #[test]
     fn a_push_in_dockers_words() {
         let shown = |terminal| {
-            let out = Shared::default();
+            let out = Screen::new(24, 80);
             let progress = Progress::new(Box::new(out.clone()), terminal);
             let pushing = progress.pushing(true);
             let [one, two, three] = [1, 2, 3].map(|number| tare_spec::DiffId(Digest::from_sha256([number; 32])));
@@ -183,7 +188,7 @@ mod tests {
             format!("{three}: Mounted from base"),
             "1: digest: sha256:x size: 5".to_owned(),
         ];
-        assert_eq!(shown(true).screen(), steps);
+        assert_eq!(shown(true).lines(), steps);
         let plain = shown(false).text();
         assert!(
             plain.contains(&format!("{one}: Preparing\n{two}: Preparing\n{three}: Preparing\n{one}: Pushed\n")),
@@ -199,6 +204,6 @@ mod tests {
             "020202020202: Pull complete",
             "Status: Downloaded newer image for nginx:latest",
         ];
-        assert_eq!(shown(true).screen(), expected);
+        assert_eq!(shown(true).lines(), expected);
     }
 }

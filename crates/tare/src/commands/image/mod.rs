@@ -1,5 +1,6 @@
 //! Commands for images.
 
+pub(crate) mod build;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -72,7 +72,7 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
 }
 
 /// What a person most likely meant by a name that cannot be pushed.
-fn explained(engine: &Engine, reference: &Reference, error: tare_engine::Error) -> Failure {
+pub(crate) fn explained(engine: &Engine, reference: &Reference, error: tare_engine::Error) -> Failure {
     use tare_engine::Error;
     let missing = matches!(error, Error::NotLocal { .. });
     let refused = matches!(error.kind(), tare_spec::ErrorKind::Unauthorized | tare_spec::ErrorKind::Forbidden);

@@ -6,19 +6,21 @@ use crate::commands::image::ls as images;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, TABLE_FORMAT, bytes};
+use crate::printable::printable;
 use crate::table::{self, Column, Row};
 use crate::template::{self, Template};
 use crate::ui::Ui;
 use crate::{duration, flags};
 use std::collections::BTreeMap;
 use std::io::Write;
+use tare_engine::build::CacheRecord;
 use tare_engine::image::{DiskUsage, ImageUsage, Usage};
 
 pub(crate) static VERB: Verb = Verb {
     name: "df",
     names: &["system df"],
     usage: "[OPTIONS]",
-    about: "Show disk usage of images and containers",
+    about: "Show disk usage of images, containers and the build cache",
     flags: &[&[TABLE_FORMAT, Flag::switch("verbose", "Show detailed information on space usage").short('v')]],
     arity: Arity::None,
     stops_at_first_argument: false,
@@ -40,31 +42,38 @@ const VOLUMES: &[Column] = &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size
 const BUILD_CACHE: &[Column] = &[
     ("ID", "CACHE ID"),
     ("CacheType", "CACHE TYPE"),
-    ("Size", "SIZE"),
+    ("CreatedAt", "CREATED AT"),
     ("CreatedSince", "CREATED"),
+    ("Description", "DESCRIPTION"),
+    ("InUse", "IN USE"),
+    ("LastUsedAt", "LAST USED AT"),
     ("LastUsedSince", "LAST USED"),
-    ("UsageCount", "USAGE"),
     ("Shared", "SHARED"),
+    ("Size", "SIZE"),
+    ("UsageCount", "USAGE"),
 ];
 
 fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let verbose = m.switch("verbose")?;
     let format = m.one("format").filter(|format| !format.is_empty());
-    let usage = ui.engine()?.disk_usage()?;
+    let engine = ui.engine()?;
+    let (usage, mut cache) = (engine.disk_usage()?, engine.build_cache()?);
+    // As Docker's: what was not used for long comes first.
+    cache.sort_by(|a, b| (a.last_used, &a.id).cmp(&(b.last_used, &b.id)));
     let text = match (verbose, format) {
         (false, format) => {
             let shown = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
-            table::render(format, COLUMNS, &shown, &summary(&usage))?
+            table::render(format, COLUMNS, &shown, &summary(&usage, &cache))?
         }
-        (true, None | Some("table")) => sections(&usage)?,
-        (true, Some(format)) => filled(&usage, format)?,
+        (true, None | Some("table")) => sections(&usage, &cache)?,
+        (true, Some(format)) => filled(&usage, &cache, format)?,
     };
     ui.out.write_all(text.as_bytes())?;
     Ok(Exit::SUCCESS)
 }
 
 /// A line a kind of objects.
-fn summary(usage: &DiskUsage) -> Vec<Row> {
+fn summary(usage: &DiskUsage, cache: &[CacheRecord]) -> Vec<Row> {
     let line = |kind: &str, count: usize, active: usize, size: u64, reclaimable: u64| Row {
         fields: BTreeMap::from([
             ("Type", kind.to_owned()),
@@ -72,7 +81,8 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
             ("Active", active.to_string()),
             ("Size", bytes::show_sum(size)),
             ("SizeBytes", size.to_string()),
-            ("Reclaimable", share(reclaimable, size)),
+            // Docker has no share of the build cache.
+            ("Reclaimable", if kind == CACHE { bytes::show_sum(reclaimable) } else { share(reclaimable, size) }),
             ("ReclaimableBytes", reclaimable.to_string()),
         ]),
         labels: BTreeMap::new(),
@@ -81,11 +91,12 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
         (usage.items.len(), usage.active, usage.size, usage.reclaimable)
     }
     let (images, containers) = (of(&usage.images), of(&usage.containers));
+    let free = cache.iter().filter(|record| !record.in_use).map(|record| record.disk).sum();
     let mut lines = vec![
         line("Images", images.0, images.1, images.2, images.3),
         line("Containers", containers.0, containers.1, containers.2, containers.3),
         line("Local Volumes", 0, 0, 0, 0),
-        line("Build Cache", 0, 0, 0, 0),
+        line(CACHE, cache.len(), cache.iter().filter(|record| record.in_use).count(), usage.builds, free),
     ];
     // Docker has no such line; nor has who runs no registry.
     if usage.registry > 0 {
@@ -94,6 +105,9 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
     lines
 }
 
+/// What the summary calls the build cache.
+const CACHE: &str = "Build Cache";
+
 /// `12.3MB (45%)`
 fn share(part: u64, whole: u64) -> String {
     let percent = (u128::from(part) * 100).checked_div(u128::from(whole));
@@ -101,7 +115,7 @@ fn share(part: u64, whole: u64) -> String {
     percent.map_or_else(|| shown.clone(), |percent| format!("{shown} ({percent}%)"))
 }
 
-fn sections(usage: &DiskUsage) -> Result<String, Failure> {
+fn sections(usage: &DiskUsage, cache: &[CacheRecord]) -> Result<String, Failure> {
     let images = table::render(
         None,
         images::COLUMNS,
@@ -116,7 +130,9 @@ fn sections(usage: &DiskUsage) -> Result<String, Failure> {
     )?;
     let names = |columns: &[Column]| columns.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let volumes = table::render(None, VOLUMES, &names(VOLUMES), &[])?;
-    let cache = table::render(None, BUILD_CACHE, &names(BUILD_CACHE), &[])?;
+    let shown = ["ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"];
+    let records = table::render(None, BUILD_CACHE, &shown, &cache_rows(cache, true))?;
+    let size = bytes::show_sum(usage.builds);
     let partial = match usage.partial {
         0 => String::new(),
         size => format!("\nUnfinished downloads: {}\n", flags::bytes::show_sum(size)),
@@ -126,19 +142,19 @@ fn sections(usage: &DiskUsage) -> Result<String, Failure> {
         size => format!("\nRegistry space usage: {}\n", flags::bytes::show_sum(size)),
     };
     Ok(format!(
-        "Images space usage:\n\n{images}{partial}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\nBuild cache usage: 0B\n\n{cache}{registry}"
+        "Images space usage:\n\n{images}{partial}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\nBuild cache usage: {size}\n\n{records}{registry}"
     ))
 }
 
 /// All of it at once in one template, as Docker's `df -v` has it.
-fn filled(usage: &DiskUsage, format: &str) -> Result<String, Failure> {
+fn filled(usage: &DiskUsage, cache: &[CacheRecord], format: &str) -> Result<String, Failure> {
     let list =
         |rows: Vec<Row>| -> serde_json::Value { rows.into_iter().map(|row| serde_json::json!(row.fields)).collect() };
     let all = serde_json::json!({
         "Images": list(image_rows(usage, false)),
         "Containers": list(container_rows(usage, false)),
         "Volumes": [],
-        "BuildCache": [],
+        "BuildCache": list(cache_rows(cache, false)),
     });
     if format == "json" {
         return Ok(format!("{all}\n"));
@@ -172,6 +188,29 @@ fn image_rows(usage: &DiskUsage, truncate: bool) -> Vec<Row> {
     usage.images.items.iter().map(row).collect()
 }
 
+fn cache_rows(cache: &[CacheRecord], truncate: bool) -> Vec<Row> {
+    let row = |record: &CacheRecord| {
+        let id = if truncate { record.id.chars().take(12).collect() } else { record.id.clone() };
+        Row {
+            fields: BTreeMap::from([
+                ("ID", if record.in_use { format!("{id}*") } else { id }),
+                ("CacheType", record.kind.clone()),
+                ("CreatedAt", duration::show(record.created)),
+                ("CreatedSince", format!("{} ago", duration::since(record.created))),
+                ("Description", printable(record.description.as_bytes())),
+                ("InUse", record.in_use.to_string()),
+                ("LastUsedAt", duration::show(record.last_used)),
+                ("LastUsedSince", format!("{} ago", duration::since(record.last_used))),
+                ("Shared", record.shared.to_string()),
+                ("Size", bytes::show(record.size)),
+                ("UsageCount", record.used.to_string()),
+            ]),
+            labels: BTreeMap::new(),
+        }
+    };
+    cache.iter().map(row).collect()
+}
+
 fn container_rows(usage: &DiskUsage, truncate: bool) -> Vec<Row> {
     let items = usage.containers.items.iter().map(|item| {
         let mut row = containers::row(&item.container, truncate);
@@ -184,6 +223,7 @@ fn container_rows(usage: &DiskUsage, truncate: bool) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::builder::du::tests::record;
 
     fn usage() -> DiskUsage {
         let image = images::tests::image(1, &["web:1"]);
@@ -191,29 +231,34 @@ mod tests {
         DiskUsage {
             images: Usage { items: vec![item], active: 1, size: 13_000_000, reclaimable: 6_500_000 },
             containers: Usage { items: Vec::new(), active: 0, size: 4096, reclaimable: 0 },
+            builds: 3_000,
             registry: 0,
             partial: 0,
         }
+    }
+
+    fn cache() -> Vec<CacheRecord> {
+        vec![record("0123456789abcdef", 1_000, false, false), record("fedcba9876543210", 2_000, false, true)]
     }
 
     #[test]
     fn a_line_a_kind() {
         let shown = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
         assert_eq!(
-            table::render(None, COLUMNS, &shown, &summary(&usage())).unwrap(),
+            table::render(None, COLUMNS, &shown, &summary(&usage(), &cache())).unwrap(),
             "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
              Images          1         1         13MB      6.5MB (50%)\n\
              Containers      0         0         4.096kB   0B (0%)\n\
              Local Volumes   0         0         0B        0B\n\
-             Build Cache     0         0         0B        0B\n"
+             Build Cache     2         1         3kB       1kB\n"
         );
-        let lines = summary(&DiskUsage { registry: 8192, ..usage() });
+        let lines = summary(&DiskUsage { registry: 8192, ..usage() }, &[]);
         assert_eq!((lines.len(), &*lines[4].fields["Type"], &*lines[4].fields["Size"]), (5, "Registry", "8.192kB"));
     }
 
     #[test]
     fn in_detail() {
-        let text = sections(&usage()).unwrap();
+        let text = sections(&usage(), &cache()).unwrap();
         assert!(
             text.starts_with("Images space usage:\n\nREPOSITORY   TAG       IMAGE ID       CREATED   SIZE"),
             "{text}"
@@ -222,8 +267,13 @@ mod tests {
             text.contains("web          1         010101010101   N/A       12.35MB   2.346MB       10MB          2"),
             "{text}"
         );
-        assert!(text.contains("\nBuild cache usage: 0B\n\nCACHE ID"), "{text}");
-        let filled = filled(&usage(), "{{range .Images}}{{.Repository}} {{.UniqueSize}}{{end}}").unwrap();
+        assert!(
+            text.contains("\nBuild cache usage: 3kB\n\nCACHE ID        CACHE TYPE   SIZE      CREATED      LAST USED"),
+            "{text}"
+        );
+        let last = "fedcba987654*   regular      2kB       2 days ago   2 minutes ago   3         false\n";
+        assert!(text.ends_with(last), "{text}");
+        let filled = filled(&usage(), &cache(), "{{range .Images}}{{.Repository}} {{.UniqueSize}}{{end}}").unwrap();
         assert_eq!(filled, "web 10MB\n");
     }
 }

@@ -1,6 +1,7 @@
 //! `system prune`
 
 use crate::cli::Verb;
+use crate::commands::builder::prune as builds;
 use crate::commands::container::prune as containers;
 use crate::commands::image::prune as images;
 use crate::commands::image::prune::{DRY_RUN, FILTERS, FORCE};
@@ -9,7 +10,8 @@ use crate::flags::parse::{Arity, Matches};
 use crate::flags::{Flag, bytes, image_filter};
 use crate::ui::Ui;
 use std::io::Write;
-use tare_engine::image::ImagePrune;
+use tare_engine::build::{CacheFilter, PruneBuilds};
+use tare_engine::image::{ImageFilter, ImagePrune};
 
 pub(crate) static VERB: Verb = Verb {
     name: "prune",
@@ -32,16 +34,24 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let all = m.switch("all")?;
     let filter = image_filter::read(m, FILTERS)?;
     let of_containers = containers::selected(&filter);
+    let mut of_builds = of_builds(&filter, all);
     let mut of_images = ImagePrune { all, filter, ..ImagePrune::default() };
     let engine = ui.engine()?;
     if m.switch("dry-run")? {
         let planned = engine.plan_container_prune(&of_containers)?;
         // Their images are used no more then.
-        of_images.without_containers = planned.iter().map(|container| container.container.id.clone()).collect();
+        of_images.without.containers = planned.iter().map(|container| container.container.id.clone()).collect();
         let plan = engine.plan_image_prune(&of_images)?;
-        let disk = plan.disk() + planned.iter().map(|container| container.disk).sum::<u64>();
+        let mut disk = plan.disk() + planned.iter().map(|container| container.disk).sum::<u64>();
         let mut rows = containers::planned(&planned);
         rows.extend(images::planned(&plan));
+        if let Some(of_builds) = &mut of_builds {
+            of_builds.dry_run = true;
+            of_builds.without_images = plan.images.iter().map(|image| image.id.clone()).collect();
+            let pruned = engine.prune_builds(of_builds)?;
+            rows.extend(builds::planned(&pruned));
+            disk += pruned.reclaimed;
+        }
         images::show_plan(ui, &rows, disk)?;
         return Ok(Exit::SUCCESS);
     }
@@ -52,14 +62,27 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     let pruned = engine.prune_images(&of_images)?;
     images::report(ui, &pruned)?;
     disk += pruned.disk;
+    if let Some(of_builds) = of_builds {
+        let pruned = engine.prune_builds(&of_builds)?;
+        builds::report(ui, &pruned)?;
+        disk += pruned.reclaimed;
+    }
     writeln!(ui.out, "Total reclaimed space: {}", bytes::show_sum(disk))?;
     Ok(Exit::SUCCESS)
+}
+
+/// What of the build cache goes with the rest. It has no labels, so that none of it is meant where labels are asked for.
+fn of_builds(filter: &ImageFilter, all: bool) -> Option<PruneBuilds> {
+    let by_label = !filter.labels.is_empty() || !filter.without_labels.is_empty();
+    let filter = CacheFilter { unused_since: filter.until, ..CacheFilter::default() };
+    (!by_label).then_some(PruneBuilds { all, filter, ..PruneBuilds::default() })
 }
 
 fn question<'a>(all: bool, filters: impl Iterator<Item = &'a String>) -> String {
     let images =
         if all { "all images without at least one container associated to them" } else { "all dangling images" };
-    let mut text = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    let cache = if all { "all build cache" } else { "unused build cache" };
+    let mut text = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - {cache}\n");
     let mut filters: Vec<&String> = filters.collect();
     filters.sort();
     if !filters.is_empty() {
@@ -74,11 +97,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn labels_are_not_of_the_build_cache() {
+        let until = Some(jiff::Timestamp::UNIX_EPOCH);
+        let filter = ImageFilter { until, ..ImageFilter::default() };
+        let prune = of_builds(&filter, true).unwrap();
+        assert_eq!((prune.all, prune.filter.unused_since), (true, until));
+        assert_eq!(of_builds(&ImageFilter { labels: vec!["a".to_owned()], ..filter }, true), None);
+    }
+
+    #[test]
     fn the_question_says_what_goes() {
         assert_eq!(
             question(false, [].iter()),
-            "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n\nAre you sure you want to continue?"
+            "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n  - unused build cache\n\nAre you sure you want to continue?"
         );
+        assert!(question(true, [].iter()).contains("  - all build cache\n"));
         let filters = ["until=24h".to_owned(), "label=a".to_owned()];
         assert!(question(true, filters.iter()).contains("filtered with:\n  - label=a\n  - until=24h\n\nAre you"));
     }
