@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests, the fixture too")]
 
+mod build;
 mod cli;
 mod crash;
 mod host;
