@@ -5,13 +5,14 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// What is used for what: see `tests/host` and `tests/images`.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 14] = [
     "attr",            // setfattr
     "bsdutils",        // script
     "busybox-static",  // the small test image
     "curl",            // the browser
     "docker-registry", // pulls
     "erofs-utils",     // judges of the layers' images
+    "git",             // what builds fetch
     "iproute2",        // network namespaces and links
     "mmdebstrap",      // the large test image
     "nftables",        // a look at the rules

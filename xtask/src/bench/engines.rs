@@ -50,8 +50,25 @@ pub(super) struct Bench {
     pub(super) registry: u16,
     /// The image's root file system, unpacked.
     pub(super) rootfs: PathBuf,
+    /// A folder with a Dockerfile of ten steps and 200 files.
+    pub(super) context: String,
     /// Where everything is.
     pub(super) folder: PathBuf,
+}
+
+/// What is built: FROM, four statements of metadata and files, five RUN echo; 200 files in ten folders.
+fn write_context(folder: &Path, image: &str) -> Result<String> {
+    let context = folder.join("context");
+    for index in 0..200 {
+        let path = context.join(format!("src/{}/{index}", index % 10));
+        fs::create_dir_all(path.parent().context("it is in a folder")?)?;
+        fs::write(path, format!("{index}\n").repeat(100))?;
+    }
+    let mut text = format!("FROM {image}\nWORKDIR /app\nENV A=1\nCOPY . .\n");
+    (1..=5).for_each(|step| text.push_str(&format!("RUN echo {step} > /step-{step}\n")));
+    text.push_str("CMD [\"true\"]\n");
+    fs::write(context.join("Dockerfile"), text)?;
+    Ok(context.display().to_string())
 }
 
 impl Bench {
@@ -79,9 +96,10 @@ impl Bench {
         }
         let mut bench = Self {
             engines: Vec::new(),
-            image,
             registry: port,
             rootfs: bundle.join("rootfs"),
+            context: write_context(folder, &image)?,
+            image,
             folder: folder.to_owned(),
         };
         for engine in [Ok(tare(folder, program)), podman(folder), dockerd(folder)] {

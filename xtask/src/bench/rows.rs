@@ -37,7 +37,7 @@ const SLEEP: &[&str] = &["run", "-d", "--name", "bench", "IMAGE", "sleep", "1000
 const REMOVE: &[&str] = &["rm", "-f", "bench"];
 
 /// All rows; budgets are those of `SPEC.md`.
-pub(super) const ROWS: [Row; 6] = [
+pub(super) const ROWS: [Row; 8] = [
     Row {
         name: "run --rm, bridge",
         budget: Budget { wall: 15.0, cpu: Some(15.0) },
@@ -86,6 +86,22 @@ pub(super) const ROWS: [Row; 6] = [
         after: &[],
         has_limit: false,
     },
+    Row {
+        name: "build, no cache",
+        budget: Budget { wall: 300.0, cpu: None },
+        before: &[],
+        work: &["build", "-q", "--no-cache", "-t", "built", "CONTEXT"],
+        after: &[],
+        has_limit: false,
+    },
+    Row {
+        name: "build, all cached",
+        budget: Budget { wall: 20.0, cpu: None },
+        before: &["build", "-q", "-t", "built", "CONTEXT"],
+        work: &["build", "-q", "-t", "built", "CONTEXT"],
+        after: &[],
+        has_limit: false,
+    },
 ];
 
 /// One contender's figures in a row.
@@ -99,9 +115,13 @@ pub(super) struct Figures {
 impl Row {
     /// All contenders in turn, so that what else the machine does hits them alike.
     pub(super) fn measure(&self, bench: &Bench, rounds: usize) -> Result<Vec<Figures>> {
-        let fill = |engine: &Engine, words: &[&str]| {
-            let words: Vec<&str> =
-                words.iter().map(|word| if *word == "IMAGE" { &bench.image } else { *word }).collect();
+        let fill = |engine: &Engine, words: &[&'static str]| {
+            let word = |word: &&'static str| match *word {
+                "IMAGE" => bench.image.as_str(),
+                "CONTEXT" => bench.context.as_str(),
+                other => other,
+            };
+            let words: Vec<&str> = words.iter().map(word).collect();
             engine.command(&words)
         };
         let figures = |name: &str| Figures { name: name.to_owned(), samples: Samples::default() };
