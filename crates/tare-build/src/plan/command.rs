@@ -43,7 +43,11 @@ pub(super) fn of_run(run: &Run, shell: Option<&[String]>) -> Result<(Vec<String>
         return Ok(match run.documents.as_slice() {
             [] => (Vec::new(), None),
             [script, ..] if script.content.starts_with("#!") => {
-                let target = format!("{SCRIPTS}/{}", script.name);
+                // The word may be any: as the name of a file it must not lead elsewhere.
+                let is_plain =
+                    |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                let name = if is_plain(&script.name) { script.name.as_str() } else { "script" };
+                let target = format!("{SCRIPTS}/{name}");
                 let contents = script.content.clone();
                 (in_shell(&target, shell), Some(RunMount::Script { target, contents }))
             }

@@ -243,6 +243,8 @@ struct Planner<'a> {
     states: Vec<Option<StageState>>,
     steps: Vec<Step>,
     warnings: Vec<Warning>,
+    /// How many bytes all that is expanded may still come to.
+    left: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -250,7 +252,16 @@ impl<'a> Planner<'a> {
         let mut warnings = Vec::new();
         let globals = Globals::new(dockerfile, options, &mut warnings)?;
         let states = dockerfile.stages.iter().map(|_| None).collect();
-        Ok(Self { dockerfile, options, images, globals, states, steps: Vec::new(), warnings })
+        Ok(Self {
+            dockerfile,
+            options,
+            images,
+            globals,
+            states,
+            steps: Vec::new(),
+            warnings,
+            left: scope::ALL_EXPANDED,
+        })
     }
 
     /// The number of the stage that is built.
@@ -302,4 +313,28 @@ fn clean(base: &str, path: &str) -> String {
         }
     }
     format!("/{}", components.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::parse;
+    use tare_spec::ErrorKind;
+
+    fn planned(text: &str) -> Result<Plan> {
+        let images = |_: &str, _: &Platform| panic!("nothing is asked for");
+        plan(&parse(text).unwrap(), &PlanOptions::default(), &images)
+    }
+
+    #[test]
+    fn hostile_texts_do_not_grow() {
+        let doubled =
+            (0..40).map(|index| format!("ENV A{}=${{A{index}}}${{A{index}}}\n", index + 1)).collect::<String>();
+        let error = planned(&format!("FROM scratch\nENV A0=0123456789\n{doubled}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParameter, "{error}");
+        let many = "RUN true\n".repeat(600);
+        let error = planned(&format!("FROM scratch\n{many}")).unwrap_err();
+        assert!(error.to_string().contains("a stage of 601 steps"), "{error}");
+        assert!(planned(&format!("FROM scratch\n{}", "ENV A=1\n".repeat(1000))).is_ok());
+    }
 }

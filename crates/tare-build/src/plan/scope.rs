@@ -1,11 +1,14 @@
 //! Which variables there are at a place in a Dockerfile (its reference, "ARG", "Scope").
 
 use super::{PlanOptions, at};
-use crate::dockerfile::{Dockerfile, Expanded, Instruction, Lines, Problem, Warning, expand, lint};
+use crate::dockerfile::{Dockerfile, Expanded, Instruction, Lines, Problem, Warning, WordProblem, expand, lint};
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use tare_spec::Platform;
 use tare_spec::image::Config;
+
+/// Bytes that all words of a build together may come to: far above what any image says of itself.
+pub(super) const ALL_EXPANDED: usize = 16 << 20;
 
 /// Arguments that everyone may give without ARG. They are no part of history and of what a result depends on.
 const PROXIES: [&str; 10] = [
@@ -166,6 +169,8 @@ pub(super) struct Scope<'s> {
     pub(super) options: &'s PlanOptions<'s>,
     pub(super) lines: Lines,
     pub(super) warnings: &'s mut Vec<Warning>,
+    /// How many bytes all that is expanded may still come to.
+    pub(super) left: &'s mut usize,
 }
 
 impl Scope<'_> {
@@ -179,6 +184,11 @@ impl Scope<'_> {
         if text.contains('\0') {
             return Err(Problem::Nul);
         }
+        // Each word is bounded; a hostile Dockerfile has many.
+        *self.left = self.left.checked_sub(text.len()).ok_or_else(|| Problem::Word {
+            word: text.chars().take(100).collect(),
+            cause: WordProblem::TooLarge { limit: ALL_EXPANDED },
+        })?;
         let undefined = missing.iter().filter(|name| !self.arguments.knows(name) && !is_proxy(name));
         self.warnings.extend(undefined.map(|name| lint::undefined_var(name, self.lines, None)));
         Ok(text)

@@ -14,6 +14,9 @@ use tare_spec::Platform;
 use tare_spec::image::{self, Config, Empty, History};
 use tare_spec::port::ExposedPort;
 
+/// The most layers that overlayfs takes (`OVL_MAX_STACK`), but for those that a container adds.
+const MOST_STEPS: usize = 490;
+
 /// The search path of images that start from nothing, as BuildKit sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -187,6 +190,11 @@ impl Planner<'_> {
         let added =
             statements.iter().flatten().filter(|statement| command::makes_files(&statement.instruction)).count();
         let total = own + added + 1;
+        if total > MOST_STEPS {
+            let feature =
+                format!("a stage of {total} steps: more than {MOST_STEPS} layers cannot be mounted over each other");
+            return Err(at(stage.lines)(Problem::Unsupported { feature }));
+        }
         if let Some((name, resolved)) = of_image {
             let title =
                 StepTitle { name: format!("[{}1/{total}] FROM {resolved}", prefix(&label)), lines: Some(stage.lines) };
@@ -270,11 +278,11 @@ impl Planner<'_> {
         lines: Lines,
         instruction: &Instruction,
     ) -> std::result::Result<String, Problem> {
-        let warnings = &mut self.warnings;
+        let (warnings, left) = (&mut self.warnings, &mut self.left);
         configure(&mut draft.state, &mut draft.has_command, instruction, |state, word| {
             let (config, arguments) = (&state.config, &state.arguments);
             let escape = self.dockerfile.escape;
-            Scope { escape, config, arguments, options: self.options, lines, warnings }.expand(word)
+            Scope { escape, config, arguments, options: self.options, lines, warnings, left }.expand(word)
         })
     }
 
@@ -286,6 +294,7 @@ impl Planner<'_> {
             options: self.options,
             lines,
             warnings: &mut self.warnings,
+            left: &mut self.left,
         }
     }
 
