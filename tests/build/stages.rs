@@ -64,7 +64,8 @@ fn other_platforms_without_programs_of_theirs() {
     for (flags, feature) in [
         (&["--platform", "linux/amd64,linux/arm64"][..], "a build for several platforms at once"),
         (&["--squash"], "--squash"),
-        (&["--cache-to", "type=inline"], "--cache-from and --cache-to"),
+        (&["--cache-to", "type=inline"], "--cache-to"),
+        (&["--cache-from", "web"], "--cache-from"),
     ] {
         let refused = build(&host, &context, flags).fails(1);
         says(&refused, &[&format!("{feature} is not supported by this builder yet")]);

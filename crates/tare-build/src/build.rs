@@ -172,7 +172,7 @@ impl Builder<'_> {
         if wanted.len() > 1 {
             std::thread::scope(|scope| {
                 let fetch = |((name, platform), lines): ((String, Platform), Lines)| {
-                    image(&name, &platform).map(drop).map_err(|error| error.at(lines))
+                    image(&name, &platform).map(drop).map_err(|error| error.of_image(&name, lines))
                 };
                 let fetching: Vec<_> = wanted.into_iter().map(|wanted| scope.spawn(move || fetch(wanted))).collect();
                 let joined = fetching.into_iter().map(|one| one.join().expect("a thread that panicked has said why"));

@@ -185,14 +185,26 @@ pub enum Error {
 pub struct OfStatement {
     /// Where the statement stands.
     pub lines: Lines,
-    /// The program that could not be started; absent where it was something else.
-    pub program: Option<String>,
+    /// What it was about.
+    pub what: OfWhat,
     /// Why.
     pub error: ExecutorError,
 }
 
+/// What the executor could not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfWhat {
+    /// Start this program.
+    Program(String),
+    /// Get this image.
+    Image(String),
+}
+
 impl std::fmt::Display for OfStatement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let OfWhat::Image(name) = &self.what {
+            write!(f, "{name}: failed to resolve source metadata: ")?;
+        }
         self.error.fmt(f)
     }
 }
@@ -258,10 +270,13 @@ impl Error {
         }
     }
 
-    /// The error with its place, where it had none.
-    pub(crate) fn at(self, lines: Lines) -> Self {
+    /// That of an image which cannot be had, with the image and its place.
+    pub(crate) fn of_image(self, name: &str, lines: Lines) -> Self {
         match self {
-            Self::Executor(error) => Self::OfStatement(Box::new(OfStatement { lines, program: None, error })),
+            Self::Executor(error) => {
+                let what = OfWhat::Image(name.to_owned());
+                Self::OfStatement(Box::new(OfStatement { lines, what, error }))
+            }
             error => error,
         }
     }

@@ -24,6 +24,6 @@ mod solve;
 pub use assemble::BuiltImage;
 pub use build::{BuildFailure, Builder, Built, Text};
 pub use change::change;
-pub use error::{Error, OfStatement, Result};
+pub use error::{Error, OfStatement, OfWhat, Result};
 pub use explain::StepReport;
 pub use look::{ContextFile, Looked};

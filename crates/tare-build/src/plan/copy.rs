@@ -174,6 +174,10 @@ impl Planner<'_> {
             None if name == "scratch" => return Ok(Origin::Nothing),
             None => match self.earlier_stage(name, draft.index) {
                 Some(index) => return Ok(self.stage(index)?.step.map_or(Origin::Nothing, Origin::Step)),
+                None if self.dockerfile.stages[draft.index].name.as_deref() == Some(name.to_lowercase().as_str()) => {
+                    let what = "--from: circular dependency detected on stage";
+                    return Err(at(lines)(Problem::Value { what, value: name.to_owned() }));
+                }
                 None if name.parse::<usize>().is_ok() => {
                     let what = "--from: there is no earlier stage with this number,";
                     return Err(at(lines)(Problem::Value { what, value: name.to_owned() }));
@@ -182,7 +186,7 @@ impl Planner<'_> {
             },
         };
         let platform: &Platform = &draft.state.platform;
-        let known = (self.images)(&image, platform).map_err(|error| error.at(lines))?;
+        let known = (self.images)(&image, platform).map_err(|error| error.of_image(&image, lines))?;
         let same = self.steps.iter().position(|step| {
             step.platform == *platform && matches!(&step.action, Action::Image { name } if *name == image)
         });

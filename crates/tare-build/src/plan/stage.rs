@@ -165,7 +165,7 @@ impl Planner<'_> {
                 state
             }
             Base::Image(name) => {
-                let known = (self.images)(&name, &platform).map_err(|error| error.at(stage.lines))?;
+                let known = (self.images)(&name, &platform).map_err(|error| error.of_image(&name, stage.lines))?;
                 let image = known.config;
                 let mut config = image.config.unwrap_or_else(empty);
                 triggers = config.on_build.take().unwrap_or_default();

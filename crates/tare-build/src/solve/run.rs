@@ -4,7 +4,7 @@ use super::mounts::Mounts;
 use super::view::View;
 use super::{Job, Work};
 use crate::cache::Parts;
-use crate::error::{Error, OfStatement, Result};
+use crate::error::{Error, OfStatement, OfWhat, Result};
 use crate::executor::{Finished, Process};
 use crate::plan::RunAction;
 use crate::progress::Event;
@@ -56,8 +56,8 @@ impl<'a> Running<'a> {
         };
         let mut output = |stderr: bool, bytes: &[u8]| solver.progress.event(Event::Output { step: *id, stderr, bytes });
         let finished = solver.executor.run(&process, &mut output).map_err(|error| {
-            let program = self.run.args.first().cloned();
-            Error::OfStatement(Box::new(OfStatement { lines: self.job.lines(), program, error }))
+            let what = OfWhat::Program(self.run.args.first().cloned().unwrap_or_default());
+            Error::OfStatement(Box::new(OfStatement { lines: self.job.lines(), what, error }))
         })?;
         match finished.exit_code {
             0 => Ok(finished),

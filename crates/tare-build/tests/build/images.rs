@@ -184,7 +184,7 @@ fn what_contradicts_the_image_is_refused_and_nothing_is_named() {
         ),
         ("FROM scratch\nCOPY --chown=web a /\n", "line 2: "),
         ("FROM scratch\nRUN --device=x true\n", "dockerfile parse error on line 2: "),
-        ("FROM nothing:here\nCOPY a /\n", "no such image"),
+        ("FROM nothing:here\nCOPY a /\n", "nothing:here: failed to resolve source metadata: no such image"),
     ] {
         let (actual, _) = world.error(&named(dockerfile));
         assert!(actual.to_lowercase().starts_with(&text.to_lowercase()) || actual == text, "{dockerfile}: {actual}");

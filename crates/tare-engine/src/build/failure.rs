@@ -4,10 +4,10 @@ use super::report::{BuildFailure, IgnoreRule, Reason};
 use crate::engine::Engine;
 use crate::error::Error;
 use std::path::Path;
-use tare_build::Error as BuildError;
 use tare_build::dockerfile::nearest;
 use tare_build::files::{FilesError, Hidden};
 use tare_build::request::{BuildRequest, ContextSource};
+use tare_build::{Error as BuildError, OfWhat};
 
 /// Names that Dockerfiles have where they are not called that.
 const OTHER_NAMES: [&str; 3] = ["Containerfile", "dockerfile", "DockerFile"];
@@ -58,9 +58,9 @@ impl Error {
 fn reason(error: &BuildError, request: &BuildRequest) -> Reason {
     match error {
         BuildError::Failed { exit_code, .. } => Reason::Exit { code: *exit_code },
-        BuildError::OfStatement(failed) => match failed.error.error.downcast_ref::<Error>() {
-            Some(Error::Monitor(failure)) if failure.exit_code == Some(127) => {
-                Reason::NoProgram { program: failed.program.clone().unwrap_or_default() }
+        BuildError::OfStatement(failed) => match (&failed.what, failed.error.error.downcast_ref::<Error>()) {
+            (OfWhat::Program(program), Some(Error::Monitor(failure))) if failure.exit_code == Some(127) => {
+                Reason::NoProgram { program: program.clone() }
             }
             _ => Reason::Other,
         },

@@ -13,6 +13,9 @@ use tare_store::{ImageRecord, Lease};
 /// How often an image is looked for that goes away between its coming and its being taken into use.
 const ATTEMPTS: usize = 3;
 
+/// The digits by which ids are shown.
+const SHORTEST_ID: usize = 12;
+
 /// What names stood for, and stand for as long as this lives.
 #[derive(Default)]
 pub(super) struct Images(Mutex<HashMap<(String, Platform), Slot>>);
@@ -80,6 +83,12 @@ impl EngineExecutor<'_> {
     fn local(&self, wanted: &WantedImage<'_>) -> Result<Local> {
         let store = self.engine.store()?;
         let found = match store.resolve(wanted.name) {
+            // A word that happens to begin an image's id is a name: what it meant would depend on the machine.
+            Ok(tare_store::Found { reference: None, .. }) | Err(tare_store::Error::Ambiguous { .. })
+                if wanted.name.strip_prefix("sha256:").unwrap_or(wanted.name).len() < SHORTEST_ID =>
+            {
+                return Ok(Local::Missing);
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => match self.engine.image_or_built_in(wanted.name) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Local::Missing),
                 built_in => built_in.map(drop).and_then(|()| Ok(store.resolve(wanted.name)?))?,

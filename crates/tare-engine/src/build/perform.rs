@@ -42,8 +42,11 @@ impl Engine {
         if request.squash {
             return Err(unsupported("--squash"));
         }
-        if !outputs.cache_from.is_empty() || !outputs.cache_to.is_empty() {
-            return Err(unsupported("--cache-from and --cache-to"));
+        if !outputs.cache_from.is_empty() {
+            return Err(unsupported("--cache-from"));
+        }
+        if !outputs.cache_to.is_empty() {
+            return Err(unsupported("--cache-to"));
         }
         let store = self.store()?;
         let folders = self.build_folders();

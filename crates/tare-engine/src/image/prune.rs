@@ -120,7 +120,16 @@ impl Engine {
 
     fn unused_images(&self, prune: &ImagePrune) -> Result<Vec<ImageSummary>> {
         let dangling = if prune.all { None } else { Some(true) };
-        let mut images = self.images(&ImageFilter { dangling, ..prune.filter.clone() })?;
+        let mut images = self.images(&ImageFilter { dangling, until: None, ..prune.filter.clone() })?;
+        if let Some(until) = prune.filter.until {
+            // What was built, pulled or named here just now may say that it is old: a build has the time of what it starts from.
+            let summaries = self.store()?.summaries()?.into_iter();
+            let young: BTreeSet<ImageId> = summaries
+                .filter(|image| image.stored.max(image.tagged.unwrap_or(image.stored)) >= until)
+                .map(|image| image.id)
+                .collect();
+            images.retain(|image| !young.contains(&image.id));
+        }
         let mut users = BTreeSet::new();
         for id in self.container_ids()?.into_iter().filter(|id| !prune.without.containers.contains(id)) {
             // A container whose record is damaged keeps its layers, see `UsedLayers`; its image cannot be known.
