@@ -33,7 +33,7 @@ const CONFIGURATION: &str = "configuration";
 const BASE: &str = "base";
 
 /// Raised when builds begin to make something else of the same parts.
-const GENERATION: &str = "1";
+const GENERATION: &str = "2";
 
 impl Parts {
     /// Adds a part by its value's digest.

@@ -155,9 +155,9 @@ impl Planner<'_> {
             },
             owner: owner.clone(),
         };
-        let text = text(copy, is_add, &sources, &exclude, owner.as_deref(), &destination);
+        let text = redacted(&text(copy, is_add, &sources, &exclude, owner.as_deref(), &destination));
         let scope = self.scope(draft, lines);
-        let title = expand_shown(&statement.text, scope.escape, &|name| scope.lookup(name));
+        let title = redacted(&expand_shown(&statement.text, scope.escape, &|name| scope.lookup(name)));
         self.step(draft, lines, title, Action::Copy(Box::new(action)));
         draft.state.history.push(entry(EntryText::Plain(text), true));
         Ok(())
@@ -230,6 +230,20 @@ fn parse_mode(text: &str) -> std::result::Result<Mode, Problem> {
     Ok(Mode::Symbolic(text.to_owned()))
 }
 
+/// A text without the passwords of the URLs in it: it is shown, and goes into the image.
+fn redacted(text: &str) -> String {
+    let word = |word: &str| match word.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(end);
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// The statement as history and progress show it.
 fn text(
     copy: &Copy,
@@ -249,4 +263,20 @@ fn text(
     words.extend(copy.documents.iter().map(|document| format!("<<{}", document.name)));
     words.push(destination.to_owned());
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (text, expected) in [
+            ("ADD https://u:p@host/x.git#b /x", "ADD https://host/x.git#b /x"),
+            ("ADD --chown=a:b http://host/@x /y", "ADD --chown=a:b http://host/@x /y"),
+            ("COPY a@b:c /d", "COPY a@b:c /d"),
+        ] {
+            assert_eq!(redacted(text), expected);
+        }
+    }
 }

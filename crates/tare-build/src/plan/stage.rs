@@ -168,6 +168,10 @@ impl Planner<'_> {
                 let known = (self.images)(&name, &platform).map_err(|error| error.of_image(&name, stage.lines))?;
                 let image = known.config;
                 let mut config = image.config.unwrap_or_else(empty);
+                // BuildKit gives every stage a search path.
+                if variable(&config, "PATH").is_none() {
+                    set_variable(&mut config, "PATH", DEFAULT_PATH);
+                }
                 triggers = config.on_build.take().unwrap_or_default();
                 let created = image.created.and_then(|text| text.parse::<Timestamp>().ok());
                 // A clock that was wrong must not give files times that nobody can write down.

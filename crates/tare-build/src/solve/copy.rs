@@ -113,17 +113,14 @@ impl Work for Copying<'_> {
     fn decide(&mut self, parts: &mut Parts) -> Result<BTreeMap<String, Digest>> {
         let CopyAction { from: _, wish: _, documents, remotes, destination, owner } = self.copy;
         self.chosen = self.choose()?;
-        for remote in remotes {
+        for (index, remote) in remotes.iter().enumerate() {
             let (fetched, digest) = self.fetch(remote)?;
-            let name = match &remote.source {
-                RemoteSource::Url(url) => url,
-                RemoteSource::Git(git) => &git.remote,
-            };
             let file = match &fetched {
                 Fetched::File(inline) => inline.name.as_str(),
                 Fetched::Tree { .. } => "",
             };
-            parts.add(format!("source {name}"), &(&digest, remote.unpack, file));
+            // Numbered: several can have one address, and the last one wins.
+            parts.add(format!("source {}", index + 1), &(&digest, remote.unpack, file));
             self.fetched.push(fetched);
         }
         parts.add(

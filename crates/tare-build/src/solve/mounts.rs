@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tare_spec::Digest;
 
@@ -96,6 +96,7 @@ impl<'a> Mounts<'a> {
     /// Makes them ready for the executor. Waits for cache folders that others have locked.
     pub(super) fn ready(&self) -> Result<Ready> {
         let mut ready = Ready::default();
+        let caches = self.cache_folders()?;
         for (index, mount) in self.mounts.iter().enumerate() {
             match mount {
                 RunMount::Bind { target, from, source, writable } => {
@@ -109,9 +110,8 @@ impl<'a> Mounts<'a> {
                     if from.is_some() {
                         return Err(self.unsupported("from= of a cache mount"));
                     }
-                    let (folder, lock) = self.cache_folder(mount)?;
-                    ready._locks.push(lock);
-                    let source = MountSource::Folder(folder);
+                    let folder = cache_name(mount).and_then(|name| caches.get(&name)).map(|(folder, _)| folder.clone());
+                    let source = MountSource::Folder(folder.unwrap_or_default());
                     ready.mounts.push(Mount { target: target.clone(), read_only: *read_only, source });
                 }
                 RunMount::Tmpfs { target, size } => {
@@ -154,6 +154,7 @@ impl<'a> Mounts<'a> {
                 }
             }
         }
+        ready._locks.extend(caches.into_values().map(|(_, lock)| lock));
         Ok(ready)
     }
 
@@ -183,20 +184,37 @@ impl<'a> Mounts<'a> {
         View::new(store, &layers)
     }
 
-    /// The folder of a cache mount, locked as it is shared.
-    fn cache_folder(&self, mount: &RunMount) -> Result<(PathBuf, File)> {
+    /// The folders of all cache mounts by what they are known by, locked as they are shared. Everyone locks them in the same order,
+    /// and each once, so that nobody waits for who waits for him.
+    fn cache_folders(&self) -> Result<BTreeMap<String, (PathBuf, File)>> {
+        let mut wanted: BTreeMap<String, &RunMount> = BTreeMap::new();
+        for mount in self.mounts {
+            let (Some(name), RunMount::Cache { sharing, .. }) = (cache_name(mount), mount) else { continue };
+            let known = wanted.entry(name).or_insert(mount);
+            // Of several with one id the strictest counts.
+            if *sharing == Sharing::Locked {
+                *known = mount;
+            }
+        }
+        wanted.into_iter().map(|(name, mount)| Ok((name.clone(), self.cache_folder(&name, mount)?))).collect()
+    }
+
+    fn cache_folder(&self, name: &str, mount: &RunMount) -> Result<(PathBuf, File)> {
         let RunMount::Cache { id, sharing, mode, owner, .. } = mount else {
             return Err(self.unsupported("this mount"));
         };
-        let name = tare_store::sha256(id.as_bytes());
         let all = self.job.solver.folders.mounts();
-        for number in 0_u32.. {
-            let base = if number == 0 { name.hex().to_owned() } else { format!("{}-{number}", name.hex()) };
+        let mut number = 0_u32;
+        loop {
+            let base = if number == 0 { name.to_owned() } else { format!("{name}-{number}") };
             let folder = all.join(&base);
             make_folder(&folder)?;
             let path = folder.join("lock");
-            let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file = file.map_err(failed("open", &path))?;
+            let file = match File::options().write(true).create(true).truncate(false).mode(0o600).open(&path) {
+                // It was pruned between the two.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                file => file.map_err(failed("open", &path))?,
+            };
             let operation = match sharing {
                 Sharing::Shared => FlockOperation::LockShared,
                 Sharing::Locked => FlockOperation::LockExclusive,
@@ -204,25 +222,37 @@ impl<'a> Mounts<'a> {
             };
             match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => continue,
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    number += 1;
+                    continue;
+                }
                 Err(errno) => return Err(failed("lock", &path)(errno.into())),
             }
-            file.set_modified(std::time::SystemTime::now()).map_err(failed("set the time of", &path))?;
-            // It was pruned before it was locked.
-            if !path.exists() {
-                return self.cache_folder(mount);
+            // Who pruned it has taken the whole folder away: the lock that was waited for is another one's.
+            let ours = file.metadata().map_err(failed("inspect", &path))?;
+            if std::fs::metadata(&path).ok().is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino()))
+            {
+                continue;
             }
+            file.set_modified(std::time::SystemTime::now()).map_err(failed("set the time of", &path))?;
             let data = folder.join("data");
             if !data.exists() {
                 describe(&folder, id)?;
-                make_folder(&data)?;
-                std::os::unix::fs::chown(&data, Some(owner.0), Some(owner.1)).map_err(failed("give away", &data))?;
+                // It has its name when it is as it should be.
+                let unfinished = folder.join(format!("data-{}", std::process::id()));
+                make_folder(&unfinished)?;
+                let owned = std::os::unix::fs::chown(&unfinished, Some(owner.0), Some(owner.1));
+                owned.map_err(failed("give away", &unfinished))?;
                 let permissions = std::fs::Permissions::from_mode(*mode);
-                std::fs::set_permissions(&data, permissions).map_err(failed("set the mode of", &data))?;
+                std::fs::set_permissions(&unfinished, permissions).map_err(failed("set the mode of", &unfinished))?;
+                match std::fs::rename(&unfinished, &data) {
+                    // Another one that shares it was faster.
+                    Err(_) if data.exists() => drop(std::fs::remove_dir(&unfinished)),
+                    renamed => renamed.map_err(failed("rename to", &data))?,
+                }
             }
             return Ok((data, file));
         }
-        unreachable!("there are more numbers than folders")
     }
 
     fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
@@ -241,6 +271,16 @@ impl<'a> Mounts<'a> {
         let problem = crate::dockerfile::Problem::Unsupported { feature: feature.to_owned() };
         Error::Dockerfile { lines: self.job.lines(), problem }
     }
+}
+
+/// What a cache is known by: its id, and whose it is where it is not as usual, as in BuildKit.
+fn cache_name(mount: &RunMount) -> Option<String> {
+    let RunMount::Cache { id, mode, owner, .. } = mount else { return None };
+    let identity = match (mode, owner) {
+        (0o755, (0, 0)) => id.clone(),
+        (mode, (uid, gid)) => format!("{id}\0{mode:o} {uid}:{gid}"),
+    };
+    Some(tare_store::sha256(identity.as_bytes()).hex().to_owned())
 }
 
 /// A mount without what differs between builds of the same thing: numbers of steps.

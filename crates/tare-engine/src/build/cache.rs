@@ -15,6 +15,8 @@ use tare_spec::{DiffId, ImageId};
 
 /// The kind of a step.
 const STEP: &str = "regular";
+/// What folders that are being removed end in; those of killed prunes are removed by the next one.
+const GONE: &str = ".gone";
 /// The kind of a folder of `RUN --mount=type=cache`.
 const MOUNT: &str = "exec.cachemount";
 
@@ -201,6 +203,11 @@ impl Engine {
             records.push((record, Kept::Step(Box::new(entry))));
         }
         for folder in subfolders(&self.build_folders().mounts())? {
+            if folder.extension().is_some_and(|extension| extension == "gone") {
+                // Somebody else may be at it.
+                let _ = file::remove_tree(&folder);
+                continue;
+            }
             records.extend(mount_record(&folder)?.map(|record| (record, Kept::Mount(folder))));
         }
         records.sort_by_key(|(record, _)| std::cmp::Reverse(record.last_used));
@@ -249,8 +256,12 @@ fn remove_mount(folder: &Path) -> Result<bool> {
     if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
     }
-    // The lock's name goes first: who waits for it sees that it is gone.
-    fs::remove_file(&path).map_err(|source| Error::file("remove", &path, source))?;
-    file::remove_tree(folder)?;
+    // Aside first: who waits for the lock sees that it is another folder then, and makes a new one.
+    let mut aside = folder.as_os_str().to_owned();
+    aside.push(GONE);
+    let aside = PathBuf::from(aside);
+    file::remove_tree(&aside)?;
+    fs::rename(folder, &aside).map_err(|source| Error::file("rename", folder, source))?;
+    file::remove_tree(&aside)?;
     Ok(true)
 }
