@@ -3,6 +3,7 @@
 mod cache;
 mod failures;
 mod inputs;
+pub(crate) mod local;
 mod outputs;
 mod stages;
 mod step_mounts;

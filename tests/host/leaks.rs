@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// Remembers every container that ever had a folder, so that what is named after one is known even when the container has long gone.
+/// Remembers every container and every step of a build that ever had a folder, so that what is named after one is known even when the container has long gone.
 pub(super) struct Watch {
     descriptor: OwnedFd,
     seen: Mutex<Vec<String>>,
 }
 
 impl Watch {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(super) fn new(folders: &[PathBuf]) -> Self {
         let descriptor = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
-        inotify::add_watch(&descriptor, folder, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO).unwrap();
+        for folder in folders {
+            inotify::add_watch(&descriptor, folder, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
+                .unwrap();
+        }
         Self { descriptor, seen: Mutex::new(Vec::new()) }
     }
 
@@ -37,7 +40,7 @@ impl Watch {
     }
 }
 
-/// All that is left of the containers of a host, one line each. Layers, images, the bridge and the empty table are no containers' and may stay.
+/// All that is left of the containers and builds of a host, one line each. Layers, images, the bridge and the empty table are no containers' and may stay.
 pub(super) fn find(host: &Host, ids: &[String]) -> Vec<String> {
     let mut left = Vec::new();
     left.extend(mounts(host).into_iter().map(|path| format!("mount {}", path.display())));
@@ -49,7 +52,8 @@ pub(super) fn find(host: &Host, ids: &[String]) -> Vec<String> {
     let links = host.command("ip", &["-brief", "link", "show", "type", "veth"]).ok();
     left.extend(links.lines().map(|line| format!("interface {line}")));
     left.extend(rules(host));
-    for folder in [host.root().join("containers"), host.root().join("names"), host.run_root().join("containers")] {
+    let of_root = ["containers", "names", "build/work"].map(|name| host.root().join(name));
+    for folder in of_root.into_iter().chain([host.run_root().join("containers")]) {
         left.extend(entries(&folder).into_iter().map(|path| format!("file {}", path.display())));
     }
     left

@@ -52,8 +52,9 @@ impl Host {
         // There before tare is, so that it can be watched from the start; as private as tare would make it.
         let mut private = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
-        private.recursive(true).create(folder.path().join("root/containers")).unwrap();
-        let watch = Watch::new(&folder.path().join("root/containers"));
+        let watched = ["root/containers", "root/build/work"].map(|name| folder.path().join(name));
+        watched.iter().for_each(|path| private.recursive(true).create(path).unwrap());
+        let watch = Watch::new(&watched);
         run(Command::new("ip").args(["netns", "add", &namespace]));
         let host = Self { namespace, folder, watch, registry: Mutex::new(None) };
         host.command("ip", &["link", "set", "lo", "up"]).ok();
