@@ -4,25 +4,16 @@ use crate::Result;
 use crate::Store;
 use crate::error::Context;
 use crate::images::StoredImage;
+use crate::parallel::in_parallel;
 use crate::snapshot::list_digests;
 use crate::{Error, record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_spec::image::{MANIFEST_LIMIT, Manifest};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
 
 /// How long what a broken pull has got is kept for a pull to go on from, in seconds.
 const PATIENCE: u64 = 24 * 3600;
-
-/// How many things are removed at once.
-const REMOVERS: usize = 4;
-
-/// One thing that is collected.
-enum Content {
-    Blob(Digest),
-    Layer(DiffId),
-}
 
 /// What a removal took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,20 +150,28 @@ impl Store {
         let awaited = |digest: &Digest| pending.iter().any(|note| note.blobs.contains(digest));
         let unfinished = |layer: &DiffId| pending.iter().any(|note| note.layers.contains(layer));
         let garbage = self.garbage(&BTreeSet::new(), &|layer| in_use(layer) || unfinished(layer))?;
-        let blobs = garbage.blobs.into_iter().filter(|(digest, _)| !awaited(digest));
-        let blobs = blobs.map(|(digest, disk)| (Content::Blob(digest), disk));
-        let layers = garbage.layers.into_iter().map(|(diff_id, disk)| (Content::Layer(diff_id), disk));
+        let blobs = garbage.blobs.into_iter().filter(|(digest, _)| !awaited(digest)).collect();
+        let remove = |(digest, disk)| self.remove_blob(&digest).map(|()| (digest, disk));
         let mut failure = None;
-        for removed in self.remove_all(&blobs.chain(layers).collect::<Vec<_>>()) {
+        for removed in in_parallel(blobs, remove) {
             match removed {
-                Ok((Content::Blob(digest), disk, _)) => {
+                Ok((digest, disk)) => {
                     collected.disk += disk;
-                    collected.blobs.push(digest.clone());
+                    collected.blobs.push(digest);
                 }
-                Ok((Content::Layer(diff_id), disk, size)) => {
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        let layers: Vec<DiffId> = garbage.layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
+        // A layer whose own record is damaged is removed all the same.
+        let sizes: Vec<u64> = layers.iter().map(|diff_id| self.layers().usage(diff_id).unwrap_or(0)).collect();
+        let removed = self.layers().remove_all(&layers);
+        for (((diff_id, disk), size), removed) in garbage.layers.into_iter().zip(sizes).zip(removed) {
+            match removed {
+                Ok(()) => {
                     collected.disk += disk;
                     collected.layer_bytes += size;
-                    collected.layers.push(diff_id.clone());
+                    collected.layers.push(diff_id);
                 }
                 Err(error) => drop(failure.get_or_insert(error)),
             }
@@ -187,32 +186,6 @@ impl Store {
             None => Ok(collected),
             Some(error) => Err(error),
         }
-    }
-
-    /// Removes content that nothing refers to, in its order. The kernel frees a large file's pages and blocks while its last
-    /// name is removed: several at once.
-    fn remove_all<'a>(&self, contents: &'a [(Content, u64)]) -> Vec<Result<(&'a Content, u64, u64)>> {
-        let remove = |(content, disk): &'a (Content, u64)| match content {
-            Content::Blob(digest) => self.remove_blob(digest).map(|()| (content, *disk, 0)),
-            Content::Layer(diff_id) => {
-                // A layer whose own record is damaged is removed all the same.
-                let size = self.layers().usage(diff_id).unwrap_or(0);
-                self.layers().remove(diff_id).map(|()| (content, *disk, size))
-            }
-        };
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let indexes = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-            let mine = indexes.map_while(|index| Some((index, remove(contents.get(index)?))));
-            mine.collect::<Vec<_>>()
-        };
-        let mut removed: Vec<_> = std::thread::scope(|scope| {
-            let removers: Vec<_> = (0..REMOVERS.min(contents.len())).map(|_| scope.spawn(work)).collect();
-            let joined = removers.into_iter().map(|remover| remover.join());
-            joined.flat_map(|done| done.expect("a remover that panicked has said why")).collect()
-        });
-        removed.sort_by_key(|(index, _)| *index);
-        removed.into_iter().map(|(_, removed)| removed).collect()
     }
 
     /// What nothing would refer to if these images were gone, with the bytes it occupies on the disk. Looks only.

@@ -18,6 +18,7 @@ mod hash;
 mod images;
 mod inflate;
 mod layer;
+mod parallel;
 mod pending;
 mod pipe;
 mod record;

@@ -108,7 +108,8 @@ impl TemporaryFolder {
         Ok(Some(Self { directory, path, persisted: false }))
     }
 
-    /// Takes a finished folder out of its place, to be removed on drop. Succeeds only when nobody else does so.
+    /// Takes a finished folder out of its place, to be removed on drop; the caller syncs the place before. Succeeds only when
+    /// nobody else does so.
     pub(crate) fn take(source: &Path, folder: &Path, stem: &str) -> Result<Option<Self>> {
         let directory = match Directory::open(source) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -120,7 +121,6 @@ impl TemporaryFolder {
         }
         let path = folder.join(unique(stem));
         fs::rename(source, &path).context("rename", source)?;
-        sync_parent(source)?;
         Ok(Some(Self { directory, path, persisted: false }))
     }
 

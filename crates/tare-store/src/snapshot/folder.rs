@@ -10,15 +10,20 @@
 use super::LayerInfo;
 use crate::error::{Context, Error, Result};
 use crate::layer::Source;
+use crate::parallel::in_parallel;
 use crate::record;
 use crate::temporary::{self, TemporaryFolder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tare_spec::image::Descriptor;
 use tare_spec::{DiffId, Digest};
 use tare_sys::directory::Directory;
+
+/// Layers whose removal is made durable at once; each has a descriptor open meanwhile.
+const REMOVED_AT_ONCE: usize = 64;
 
 /// What is in a layer's folder beside its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,12 +174,24 @@ impl Folders {
         }
     }
 
-    pub(super) fn remove(&self, diff_id: &DiffId) -> Result<()> {
-        let stem = format!("removed-{}", diff_id.0.hex());
-        match TemporaryFolder::take(&self.folder(diff_id), &self.temporary, &stem)? {
-            Some(folder) => folder.remove(),
-            None => Ok(()),
-        }
+    pub(super) fn remove_all(&self, layers: &[DiffId]) -> Vec<Result<()>> {
+        layers.chunks(REMOVED_AT_ONCE).flat_map(|some| self.remove_some(some)).collect()
+    }
+
+    /// All are taken out of their places first, which one sync makes durable: a commit of the journal for each would hold up
+    /// the removals of the others.
+    fn remove_some(&self, layers: &[DiffId]) -> Vec<Result<()>> {
+        let take = |diff_id: &DiffId| {
+            let stem = format!("removed-{}", diff_id.0.hex());
+            TemporaryFolder::take(&self.folder(diff_id), &self.temporary, &stem)
+        };
+        let taken: Vec<Result<Option<TemporaryFolder>>> = layers.iter().map(take).collect();
+        let one_of_each: BTreeMap<_, _> =
+            layers.iter().map(|layer| (layer.0.algorithm().name(), self.folder(layer))).collect();
+        // Without it they go all the same, and a power cut may bring some back.
+        let mut unsynced = one_of_each.values().try_for_each(|path| temporary::sync_parent(path)).err();
+        let removed = in_parallel(taken, |folder| folder?.map_or(Ok(()), TemporaryFolder::remove));
+        removed.into_iter().map(|removed| unsynced.take().map_or(removed, Err)).collect()
     }
 
     pub(super) fn list(&self) -> Result<Vec<DiffId>> {

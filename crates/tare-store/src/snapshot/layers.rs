@@ -232,8 +232,8 @@ impl Snapshotter for Layers {
         Ok(true)
     }
 
-    fn remove(&self, diff_id: &DiffId) -> Result<()> {
-        self.folders.remove(diff_id)
+    fn remove_all(&self, layers: &[DiffId]) -> Vec<Result<()>> {
+        self.folders.remove_all(layers)
     }
 
     fn list(&self) -> Result<Vec<DiffId>> {

@@ -148,7 +148,12 @@ pub trait Snapshotter: Send + Sync {
     ///
     /// # Errors
     /// Of the disk.
-    fn remove(&self, diff_id: &DiffId) -> Result<()>;
+    fn remove(&self, diff_id: &DiffId) -> Result<()> {
+        self.remove_all(std::slice::from_ref(diff_id)).into_iter().collect()
+    }
+
+    /// Removes layers like [`Snapshotter::remove`], several at once. What became of each, in their order.
+    fn remove_all(&self, layers: &[DiffId]) -> Vec<Result<()>>;
 
     /// All layers, in no order.
     ///
