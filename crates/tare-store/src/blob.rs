@@ -61,6 +61,14 @@ impl Store {
         Ok(descriptor)
     }
 
+    /// Bytes that a blob occupies on the disk; 0 for one that is not there.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn blob_disk(&self, digest: &Digest) -> Result<u64> {
+        crate::occupied(&self.blob_path(digest))
+    }
+
     /// Reads a blob of at most `limit` bytes and verifies it again: disks forget, too.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Lists of images, and all of one.
 
-use super::{Image, pattern};
+use super::{Image, pattern, platforms};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::file;
@@ -43,7 +43,7 @@ pub struct ImageSummary {
 pub struct ImageFilter {
     /// Shell patterns of names: familiar or full, with or without the tag.
     pub references: Vec<String>,
-    /// Only those without tags, or only those with.
+    /// Only those without tags, or only those with; one whose index belongs to an image with a name counts as that.
     pub dangling: Option<bool>,
     /// `name` or `name=value`.
     pub labels: Vec<String>,
@@ -85,9 +85,10 @@ impl Engine {
             return Err(Error::invalid(format!("invalid filter 'reference={bad}': syntax error in pattern")));
         }
         let mut images: Vec<ImageSummary> = self.store()?.summaries()?.into_iter().map(ImageSummary::from).collect();
+        let named = platforms::named_indexes(&images);
         images.retain_mut(|image| {
             let made = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
-            let dangling = image.tags.is_empty();
+            let dangling = image.tags.is_empty() && !platforms::is_part(image, &named);
             let kept = before.is_none_or(|before| made < before)
                 && since.is_none_or(|since| made > since)
                 && filter.dangling.is_none_or(|wanted| wanted == dangling)

@@ -1,5 +1,6 @@
 //! Removing images that no container uses, and content that nothing refers to.
 
+use super::platforms;
 use super::used::{UsedLayers, Without};
 use super::{ImageFilter, ImageRemoval, ImageSummary};
 use crate::engine::Engine;
@@ -138,6 +139,12 @@ impl Engine {
             }
         }
         images.retain(|image| !users.contains(&image.id));
+        let going: BTreeSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
+        let mut all = self.images(&ImageFilter::default())?;
+        all.retain(|image| !going.contains(&image.id));
+        // What stays under a name stays for all its platforms.
+        let staying = platforms::named_indexes(&all);
+        images.retain(|image| !platforms::is_part(image, &staying));
         Ok(images)
     }
 }

@@ -226,10 +226,10 @@ fn pull_layers(
 }
 
 /// A layer in a registry.
-pub(super) struct Remote<'a> {
-    pub(super) client: &'a Client,
-    pub(super) reference: &'a Reference,
-    pub(super) layer: &'a Descriptor,
+pub(crate) struct Remote<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) reference: &'a Reference,
+    pub(crate) layer: &'a Descriptor,
 }
 
 impl BlobSource for Remote<'_> {
@@ -245,7 +245,7 @@ fn broken(config: &Descriptor, source: io::Error) -> Error {
 }
 
 /// What the registry said is told as such, though it came through the store.
-pub(super) fn registry_error(error: tare_store::Error) -> Error {
+pub(crate) fn registry_error(error: tare_store::Error) -> Error {
     match error {
         tare_store::Error::Read { digest, offset, size, source } => match source.downcast::<tare_registry::Error>() {
             Ok(error) => error.into(),

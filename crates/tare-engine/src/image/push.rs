@@ -1,15 +1,15 @@
 //! Pushing images to registries.
 
+use super::platforms;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_registry::{Client, ClientOptions};
-use tare_spec::image::{
-    CONFIG_LIMIT, Compression, Descriptor, MANIFEST_LIMIT, Manifest, layer_compression, media_type,
-};
+use tare_spec::image::{CONFIG_LIMIT, Compression, Descriptor, Index, MANIFEST_LIMIT, layer_compression, media_type};
 use tare_spec::{DiffId, Digest, Reference};
 use tare_store::{ImageSummary, Store};
 
@@ -98,41 +98,49 @@ impl Engine {
         };
         progress.event(PushEvent::Repository(&reference));
         let client = Client::new(ClientOptions::of_host()?);
-        let known = Known::of(store, &images)?;
-        let mut manifest = store.manifest(&image.manifest)?;
-        let push = Push { store, client: &client, reference: &reference, progress, known, image };
-        let layers = push.layers(&manifest)?;
-        push.config(&manifest.config)?;
-        let bytes = if layers == manifest.layers {
-            store.blob(&image.manifest, MANIFEST_LIMIT)?
-        } else {
-            manifest.layers = layers;
-            serde_json::to_vec(&manifest).expect("a manifest is a structure of strings and numbers")
+        let known = Known::of(store, &images);
+        // What came from a registry goes as it came.
+        let compress = image.repo_digests.is_empty();
+        let push = Push { client: &client, reference: &reference, progress, known: &known, compress };
+        let index = image.index.as_ref().and_then(|index| platforms::whole(store, &images, index));
+        let pushed = match index {
+            Some((index, parts)) => push.index(index, &parts, image.index.as_ref())?,
+            None => {
+                let manifest = push.image(image)?;
+                let digest = client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
+                if digest != image.manifest {
+                    store.put_bytes(&manifest.media_type, &manifest.bytes)?;
+                    store.put_image(&digest, None)?;
+                }
+                Document { digest, ..manifest }
+            }
         };
-        let kind =
-            Some(manifest.media_type.as_str()).filter(|kind| !kind.is_empty()).unwrap_or(media_type::OCI_MANIFEST);
-        let digest = client.put_manifest(&reference, kind, &bytes)?;
-        if digest != image.manifest {
-            store.put_bytes(kind, &bytes)?;
-            store.put_image(&digest, None)?;
-        }
-        store.tag(&reference.without_version().at_digest(digest.clone()), &image.id)?;
+        store.tag(&reference.without_version().at_digest(pushed.digest.clone()), &image.id)?;
         drop(lease);
-        Ok(Pushed { reference, digest, size: bytes.len() as u64 })
+        Ok(Pushed { reference, digest: pushed.digest, size: pushed.bytes.len() as u64 })
     }
 }
 
+fn encode(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("documents are structures of strings and numbers")
+}
+
 /// What all images of the store tell of their layers.
-struct Known {
+pub(crate) struct Known<'a> {
+    store: &'a Store,
     /// Compressed forms that are in the store.
     forms: BTreeMap<DiffId, BTreeSet<(Digest, u64)>>,
     /// Repositories that had the layer when it came from there or went there.
     repositories: BTreeMap<DiffId, BTreeSet<Reference>>,
 }
 
-impl Known {
-    fn of(store: &Store, images: &[ImageSummary]) -> Result<Self> {
-        let mut known = Self { forms: BTreeMap::new(), repositories: BTreeMap::new() };
+impl<'a> Known<'a> {
+    pub(crate) fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    pub(crate) fn of(store: &'a Store, images: &[ImageSummary]) -> Self {
+        let mut known = Self { store, forms: BTreeMap::new(), repositories: BTreeMap::new() };
         for image in images {
             // One that is damaged knows nothing.
             let Ok(manifest) = store.manifest(&image.manifest) else { continue };
@@ -144,25 +152,97 @@ impl Known {
                 }
             }
         }
-        Ok(known)
+        known
+    }
+
+    /// The layer's gzip form: one that is at hand, or a new one.
+    pub(crate) fn compressed(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
+        let docker = layer.media_type == media_type::DOCKER_LAYER || layer.media_type == media_type::DOCKER_LAYER_GZIP;
+        let kind = if docker { media_type::DOCKER_LAYER_GZIP } else { media_type::OCI_LAYER_GZIP };
+        for (digest, size) in self.forms.get(diff_id).into_iter().flatten() {
+            let form = Descriptor::new(kind, digest.clone(), *size);
+            if *digest != layer.digest && self.store.open_blob(&form).is_ok() {
+                return Ok(form);
+            }
+        }
+        Ok(Descriptor { media_type: kind.to_owned(), ..self.store.compress(diff_id, layer)? })
     }
 }
 
-struct Push<'a> {
-    store: &'a Store,
-    client: &'a Client,
-    reference: &'a Reference,
-    progress: &'a dyn PushProgress,
-    known: Known,
-    image: &'a ImageSummary,
+/// Sends content of the store to a repository.
+pub(crate) struct Push<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) reference: &'a Reference,
+    pub(crate) progress: &'a dyn PushProgress,
+    pub(crate) known: &'a Known<'a>,
+    /// Whether layers go compressed that are here uncompressed.
+    pub(crate) compress: bool,
+}
+
+/// A manifest or an index, as it goes into the registry.
+struct Document {
+    media_type: String,
+    digest: Digest,
+    bytes: Vec<u8>,
 }
 
 impl Push<'_> {
+    /// Sends an image but for its manifest, which is returned: another one than it had where layers were compressed.
+    fn image(&self, image: &ImageSummary) -> Result<Document> {
+        let store = self.known.store;
+        let mut manifest = store.manifest(&image.manifest)?;
+        let layers: Vec<(Descriptor, DiffId)> = manifest.layers.iter().cloned().zip(image.layers.clone()).collect();
+        let layers = self.layers(&layers)?;
+        self.document(&manifest.config)?;
+        let bytes = if layers == manifest.layers {
+            store.blob(&image.manifest, MANIFEST_LIMIT)?
+        } else {
+            manifest.layers = layers;
+            encode(&manifest)
+        };
+        let kind = Some(manifest.media_type).filter(|kind| !kind.is_empty());
+        let media_type = kind.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+        Ok(Document { media_type, digest: tare_store::sha256(&bytes), bytes })
+    }
+
+    /// Sends an index with all its images. What they have become is recorded.
+    fn index(&self, mut index: Index, parts: &[&ImageSummary], before: Option<&Digest>) -> Result<Document> {
+        let store = self.known.store;
+        let mut manifests = Vec::new();
+        for (entry, part) in index.manifests.iter_mut().zip(parts) {
+            let manifest = self.image(part)?;
+            // By its digest: only the index has the name.
+            let digest = if manifest.digest == part.manifest { part.manifest.clone() } else { manifest.digest.clone() };
+            let reference = self.reference.at_digest(digest);
+            self.client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
+            if manifest.digest != part.manifest {
+                entry.digest = manifest.digest.clone();
+                entry.size = manifest.bytes.len() as u64;
+            }
+            manifests.push(manifest);
+        }
+        let changed = parts.iter().zip(&manifests).any(|(part, manifest)| part.manifest != manifest.digest);
+        let bytes = match before.filter(|_| !changed) {
+            Some(before) => store.blob(before, MANIFEST_LIMIT)?,
+            None => encode(&index),
+        };
+        let kind = Some(index.media_type).filter(|kind| !kind.is_empty());
+        let media_type = kind.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
+        let digest = self.client.put_manifest(self.reference, &media_type, &bytes)?;
+        if changed {
+            store.put_bytes(&media_type, &bytes)?;
+            for manifest in &manifests {
+                store.put_bytes(&manifest.media_type, &manifest.bytes)?;
+                store.put_image(&manifest.digest, Some(&digest))?;
+            }
+        }
+        Ok(Document { media_type, digest, bytes })
+    }
+
     /// Sends the layers that the registry has not got, some at a time, and returns how the manifest must name all of them. The
     /// first failure ends it when those under way have ended.
-    fn layers(&self, manifest: &Manifest) -> Result<Vec<Descriptor>> {
-        let layers: Vec<(&Descriptor, &DiffId)> = manifest.layers.iter().zip(&self.image.layers).collect();
-        for (_, diff_id) in &layers {
+    pub(crate) fn layers(&self, layers: &[(Descriptor, DiffId)]) -> Result<Vec<Descriptor>> {
+        for (_, diff_id) in layers {
             self.progress.event(PushEvent::Waiting(diff_id));
         }
         let next = AtomicUsize::new(0);
@@ -193,21 +273,20 @@ impl Push<'_> {
 
     fn layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
         self.progress.event(PushEvent::Preparing(diff_id));
-        // One that came from a registry goes as it came; one that was made here is compressed.
-        let made_here = layer.digest == diff_id.0 && self.image.repo_digests.is_empty();
-        let mut layer = if made_here { self.compressed(layer, diff_id)? } else { layer.clone() };
+        let compress = self.compress && layer.digest == diff_id.0;
+        let mut layer = if compress { self.known.compressed(layer, diff_id)? } else { layer.clone() };
         if self.is_there(&layer, diff_id)? {
             return Ok(layer);
         }
-        let file = match self.store.open_blob(&layer) {
+        let file = match self.known.store.open_blob(&layer) {
             Err(tare_store::Error::BlobMissing { .. }) => {
                 if !self.fetch(&layer, diff_id) {
-                    layer = self.compressed(&layer, diff_id)?;
+                    layer = self.known.compressed(&layer, diff_id)?;
                     if self.is_there(&layer, diff_id)? {
                         return Ok(layer);
                     }
                 }
-                self.store.open_blob(&layer)?
+                self.known.store.open_blob(&layer)?
             }
             result => result?,
         };
@@ -243,32 +322,20 @@ impl Push<'_> {
         Ok(false)
     }
 
-    /// The layer's gzip form: one that is at hand, or a new one.
-    fn compressed(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
-        let docker = layer.media_type == media_type::DOCKER_LAYER || layer.media_type == media_type::DOCKER_LAYER_GZIP;
-        let kind = if docker { media_type::DOCKER_LAYER_GZIP } else { media_type::OCI_LAYER_GZIP };
-        for (digest, size) in self.known.forms.get(diff_id).into_iter().flatten() {
-            let form = Descriptor::new(kind, digest.clone(), *size);
-            if *digest != layer.digest && self.store.open_blob(&form).is_ok() {
-                return Ok(form);
-            }
-        }
-        Ok(Descriptor { media_type: kind.to_owned(), ..self.store.compress(diff_id, layer)? })
-    }
-
     /// Fetches a layer's bytes again from where they came. `false` when nobody has them any more.
     fn fetch(&self, layer: &Descriptor, diff_id: &DiffId) -> bool {
         self.known.repositories.get(diff_id).into_iter().flatten().take(MOST_SOURCES).any(|from| {
             let blob = self.client.blob(from, layer);
-            blob.is_ok_and(|mut blob| self.store.put_blob(layer, &mut blob).is_ok())
+            blob.is_ok_and(|mut blob| self.known.store.put_blob(layer, &mut blob).is_ok())
         })
     }
 
-    fn config(&self, config: &Descriptor) -> Result<()> {
+    /// Sends a small blob: a configuration.
+    pub(crate) fn document(&self, config: &Descriptor) -> Result<()> {
         if self.client.has_blob(self.reference, config)? {
             return Ok(());
         }
-        let bytes = self.store.blob(&config.digest, CONFIG_LIMIT)?;
+        let bytes = self.known.store.blob(&config.digest, CONFIG_LIMIT)?;
         let open = |offset: u64| -> io::Result<Box<dyn Read + Send>> {
             let rest = bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec();
             Ok(Box::new(io::Cursor::new(rest)))

@@ -1,11 +1,13 @@
 //! Removing names and images.
 
+use super::platforms::Part;
 use crate::container::view::{ContainerSummary, ListFilter};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::record::Status;
 use std::collections::BTreeSet;
-use tare_spec::{Digest, Reference};
+use tare_spec::{Digest, ImageId, Reference};
+use tare_store::ImageOutline;
 
 /// One thing `rmi` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +70,34 @@ impl Engine {
                 return in_use(action, "must be forced", "image is referenced in multiple repositories".into());
             }
         }
+        let parts = self.parts_without_name(&image, &containers)?;
         let known = image.references.iter().chain(&image.repo_digests).cloned().collect();
-        let without = super::Without::default();
-        let used = super::UsedLayers::new(self, &without);
-        let removed = self.store()?.remove_image(id, &known, &|layer| used.contains(layer));
-        let removed = removed.map_err(super::not_found)?;
-        let Some(removal) = removed else { return Ok(None) };
-        let untagged = removal.untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
-        Ok(Some(untagged.chain(removal.deleted.into_iter().map(ImageRemoval::Deleted)).collect()))
+        let store = self.store()?;
+        let Some(untagged) = store.forget_image(id, &known).map_err(super::not_found)? else { return Ok(None) };
+        let mut removals: Vec<ImageRemoval> =
+            untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect();
+        removals.push(ImageRemoval::Deleted(id.0.clone()));
+        for part in parts {
+            // One that got a name meanwhile, or was removed by somebody else, is no part any more.
+            match store.forget_image(&part, &BTreeSet::new()) {
+                Ok(None) | Err(tare_store::Error::ImageNotFound { .. }) => {}
+                Ok(Some(_)) => removals.push(ImageRemoval::Deleted(part.0)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        removals.extend(self.collect()?.layers.into_iter().map(|layer| ImageRemoval::Deleted(layer.0)));
+        Ok(Some(removals))
+    }
+
+    /// The images for other platforms that go with an image.
+    fn parts_without_name(&self, image: &ImageOutline, containers: &[ContainerSummary]) -> Result<Vec<ImageId>> {
+        let Some(index) = &image.index else { return Ok(Vec::new()) };
+        let mut images = self.store()?.summaries()?;
+        images.retain(|other| other.id != image.id && other.index.as_ref() == Some(index));
+        if images.iter().any(Part::is_named) {
+            return Ok(Vec::new());
+        }
+        let used = |id: &ImageId| containers.iter().any(|container| container.image_id == *id);
+        Ok(images.into_iter().map(|other| other.id).filter(|id| !used(id)).collect())
     }
 }

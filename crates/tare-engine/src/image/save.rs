@@ -1,5 +1,6 @@
 //! Images as one file.
 
+use super::platforms;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use std::io::Write;
@@ -26,15 +27,28 @@ impl Engine {
                         "image {name} was found but its platform ({actual}) does not match the specified platform ({platform})"
                     )));
                 }
-                let index = images.iter().position(|saved| saved.image.id == image.id).unwrap_or_else(|| {
-                    images.push(Saved { image, names: Vec::new() });
-                    images.len() - 1
-                });
+                let index = match images.iter().position(|saved| saved.image.id == image.id) {
+                    Some(index) => index,
+                    None => {
+                        let platforms = if platform.is_none() { self.platforms_of(&image)? } else { Vec::new() };
+                        images.push(Saved { image, names: Vec::new(), platforms });
+                        images.len() - 1
+                    }
+                };
                 let known = &mut images[index].names;
                 known.extend(reference.filter(|reference| !known.contains(reference)));
             }
         }
         Ok(store.save_archive(&images, out)?)
+    }
+
+    /// All images of an image's index, where all of them are here.
+    pub(crate) fn platforms_of(&self, image: &ImageRecord) -> Result<Vec<ImageRecord>> {
+        let store = self.store()?;
+        let Some(index) = &image.index else { return Ok(Vec::new()) };
+        let images = store.summaries()?;
+        let parts = platforms::whole(store, &images, index).map(|(_, parts)| parts).unwrap_or_default();
+        parts.into_iter().map(|part| Ok(store.find(&part.id.to_string())?)).collect()
     }
 
     /// What a word means here: a name, all tags of a repository, or an id.

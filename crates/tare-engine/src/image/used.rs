@@ -51,7 +51,8 @@ impl<'a> UsedLayers<'a> {
         }
         let entries = Cache::existing(&self.engine.build_folders()).entries().ok()?;
         let kept = entries.into_iter().filter(|entry| !self.without.steps.contains(&entry.record.key));
-        layers.extend(kept.map(|entry| entry.record.diff_id));
+        // A layer that came from elsewhere stays in the form in which it came, too: a push of the result needs it.
+        layers.extend(kept.flat_map(|entry| [DiffId(entry.record.layer.digest), entry.record.diff_id]));
         Some(layers)
     }
 }

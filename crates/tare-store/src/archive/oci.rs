@@ -26,7 +26,8 @@ pub(super) struct Choice {
     index: Option<Descriptor>,
 }
 
-/// Chooses what to load: of each name the image for the platform, or for the host's; of images without a name all.
+/// Chooses what to load: of each name the image for the platform, or for the host's; of images without a name all. Of an index
+/// that is whole, the others come as well, unless a platform was asked for.
 pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Result<Vec<Choice>, ArchiveError> {
     if archive.has(LAYOUT) {
         let bytes = archive.read(LAYOUT, MANIFEST_LIMIT)?;
@@ -48,6 +49,7 @@ pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Resu
         }
     }
     let mut choices: Vec<Choice> = Vec::new();
+    let mut parts: Vec<Choice> = Vec::new();
     for (name, entries) in groups {
         let chosen = match <[Descriptor; 1]>::try_from(entries) {
             Ok([only]) => only,
@@ -55,12 +57,31 @@ pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Resu
             Err(several) => pick(archive, &mut Index { manifests: several, ..index.clone() }, platform)?,
         };
         let (manifest, index) = follow(archive, chosen, platform)?;
+        if let Some(index) = index.as_ref().filter(|_| platform.is_none()) {
+            let others = whole(archive, index)?.into_iter().filter(|other| other.digest != manifest.digest);
+            parts.extend(others.map(|manifest| Choice { names: Vec::new(), manifest, index: Some(index.clone()) }));
+        }
         match choices.iter_mut().find(|choice| choice.manifest.digest == manifest.digest) {
             Some(choice) => choice.names.extend(name),
             None => choices.push(Choice { names: name.into_iter().collect(), manifest, index }),
         }
     }
+    for part in parts {
+        if !choices.iter().any(|choice| choice.manifest.digest == part.manifest.digest) {
+            choices.push(part);
+        }
+    }
     if choices.is_empty() { Err(ArchiveError::NoImages) } else { Ok(choices) }
+}
+
+/// The manifests of an index, if the archive has all of them; else nothing.
+fn whole(archive: &Archive<'_>, index: &Descriptor) -> Result<Vec<Descriptor>, ArchiveError> {
+    let bytes = blob(archive, index, MANIFEST_LIMIT)?;
+    let parsed = Index::parse(&bytes, Some(&index.media_type));
+    let parsed = parsed.map_err(|source| ArchiveError::Document { path: blob_path(&index.digest), source })?;
+    let is_here =
+        |entry: &Descriptor| media_type::is_manifest(&entry.media_type) && archive.has(&blob_path(&entry.digest));
+    Ok(if parsed.manifests.iter().all(is_here) { parsed.manifests } else { Vec::new() })
 }
 
 /// The full name of an entry. A bare word is a tag of nobody knows which repository.

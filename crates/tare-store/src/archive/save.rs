@@ -19,6 +19,8 @@ pub struct Saved {
     pub image: ImageRecord,
     /// Names with tags.
     pub names: Vec<Reference>,
+    /// All images of its index, itself among them, in the index's order, where the whole index goes; else nothing.
+    pub platforms: Vec<ImageRecord>,
 }
 
 /// One image of `manifest.json`.
@@ -38,6 +40,15 @@ struct Plan {
     documents: Vec<(Digest, Vec<u8>)>,
     layers: Vec<(Descriptor, DiffId)>,
     seen: BTreeSet<Digest>,
+}
+
+impl Plan {
+    /// Adds a document, unless it is there.
+    fn document(&mut self, digest: Digest, bytes: Vec<u8>) {
+        if self.seen.insert(digest.clone()) {
+            self.documents.push((digest, bytes));
+        }
+    }
 }
 
 impl Store {
@@ -87,7 +98,31 @@ impl Store {
     }
 
     fn plan_save(&self, saved: &Saved, plan: &mut Plan) -> Result<()> {
-        let Saved { image, names } = saved;
+        let Saved { image, names, platforms } = saved;
+        let (mut entry, layers) = self.plan_image(image, plan)?;
+        plan.items.push(Item {
+            config: blob_path(&image.id.0),
+            repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
+            layers,
+        });
+        if let Some(index) = image.index.as_ref().filter(|_| !platforms.is_empty()) {
+            entry = self.plan_index(index, platforms, plan)?;
+        }
+        if names.is_empty() {
+            plan.index.push(entry);
+            return Ok(());
+        }
+        for name in names {
+            let mut entry = entry.clone();
+            entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+            entry.annotations.extend(name.tag().map(|tag| (OCI_NAME.to_owned(), tag.to_owned())));
+            plan.index.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Plans the documents and layers of an image. Returns its manifest's descriptor and the paths of its layers.
+    fn plan_image(&self, image: &ImageRecord, plan: &mut Plan) -> Result<(Descriptor, Vec<String>)> {
         let mut bytes = self.blob(&image.manifest, MANIFEST_LIMIT)?;
         let document = |source| Error::Document { digest: image.manifest.clone(), source };
         let mut manifest = Manifest::parse(&bytes, None).map_err(document)?;
@@ -112,27 +147,29 @@ impl Store {
         }
         let digest = if changed { crate::sha256(&bytes) } else { image.manifest.clone() };
         let entry = Descriptor::new(manifest.media_type.clone(), digest.clone(), bytes.len() as u64);
-        plan.items.push(Item {
-            config: blob_path(&image.id.0),
-            repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
-            layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
-        });
-        for (digest, contents) in [(digest, bytes), (image.id.0.clone(), self.blob(&image.id.0, CONFIG_LIMIT)?)] {
-            if plan.seen.insert(digest.clone()) {
-                plan.documents.push((digest, contents));
-            }
+        plan.document(digest, bytes);
+        plan.document(image.id.0.clone(), self.blob(&image.id.0, CONFIG_LIMIT)?);
+        Ok((entry, manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect()))
+    }
+
+    /// Plans an index with all its images. Returns its descriptor.
+    fn plan_index(&self, digest: &Digest, platforms: &[ImageRecord], plan: &mut Plan) -> Result<Descriptor> {
+        let mut bytes = self.blob(digest, MANIFEST_LIMIT)?;
+        let document = |source| Error::Document { digest: digest.clone(), source };
+        let mut index = Index::parse(&bytes, None).map_err(document)?;
+        let mut changed = false;
+        for (entry, image) in index.manifests.iter_mut().zip(platforms) {
+            let (actual, _) = self.plan_image(image, plan)?;
+            changed |= actual.digest != entry.digest;
+            (entry.digest, entry.size) = (actual.digest, actual.size);
         }
-        if names.is_empty() {
-            plan.index.push(entry);
-            return Ok(());
+        if changed {
+            bytes = json(&index);
         }
-        for name in names {
-            let mut entry = entry.clone();
-            entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
-            entry.annotations.extend(name.tag().map(|tag| (OCI_NAME.to_owned(), tag.to_owned())));
-            plan.index.push(entry);
-        }
-        Ok(())
+        let digest = if changed { crate::sha256(&bytes) } else { digest.clone() };
+        let entry = Descriptor::new(index.media_type, digest.clone(), bytes.len() as u64);
+        plan.document(digest, bytes);
+        Ok(entry)
     }
 
     /// The layer's blob as its manifest has it, else in a form in which another image has it, else uncompressed.
