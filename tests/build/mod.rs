@@ -1,10 +1,12 @@
 //! `build`, from Dockerfiles to containers that run.
 
 mod cache;
+mod elsewhere;
 mod failures;
 mod inputs;
 pub(crate) mod local;
 mod outputs;
+mod platforms;
 mod stages;
 mod step_mounts;
 mod tidy;

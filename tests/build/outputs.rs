@@ -92,3 +92,25 @@ fn what_is_built_can_be_pushed() {
     assert_eq!(id(&host, name), built);
     says(&build(&host, &context, &["--push"]).fails(1), &["ERROR: tag is needed when pushing to registry"]);
 }
+
+#[test]
+fn a_squashed_image_has_one_layer_over_its_base() {
+    let Some(host) = Host::new() else { return };
+    let dockerfile = "FROM BASE\nRUN mkdir -p /kept/sub /gone && touch /kept/a /kept/sub/b /gone/c && ln /kept/a /kept/hard\n\
+        RUN rm -r /gone /kept/sub /etc/passwd && ln -s kept /gone && echo new > /kept/a\n\
+        RUN rm -r /bin/vi /home && mkdir /home && echo mine > /home/only && rmdir /root && mkdir /root\nENV A=1\n";
+    let context = Context::of_dockerfile(&host, dockerfile);
+    build(&host, &context, &["-t", "plain"]).ok();
+    let script = "find / -mindepth 1 -xdev -not -path '/proc*' -not -path '/dev*' -not -path '/sys*' -exec stat -c '%n %f %u %g %Y' {} + | grep -v /etc/ | sort; cat /kept/a /home/only";
+    let tree = |image: &str| run(&host, image, &["sh", "-c", script]);
+    let layers = |image: &str| crate::build::inspect(&host, image, "/RootFS/Layers").as_array().unwrap().len();
+    let expected = tree("plain");
+    build(&host, &context, &["-t", "squashed", "--squash"]).ok();
+    assert_eq!(tree("squashed"), expected);
+    assert_eq!((layers("plain"), layers("squashed")), (4, 2));
+    let history = host.tare(&["history", "--no-trunc", "squashed"]).ok();
+    assert!(history.contains("ENV A=1") && history.contains("squashed"), "{history}");
+    let first = id(&host, "squashed");
+    build(&host, &context, &["-t", "again", "--squash", "--no-cache"]).ok();
+    assert_eq!(id(&host, "again"), first, "the same each time");
+}

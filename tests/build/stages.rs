@@ -61,13 +61,4 @@ fn other_platforms_without_programs_of_theirs() {
     build(&host, &context, &["-t", "web", "--platform", "linux/arm64"]).ok();
     assert_eq!(inspect(&host, "web", "/Architecture"), "arm64");
     assert_eq!(inspect(&host, "web", "/Config/Labels/for"), "linux/arm64");
-    for (flags, feature) in [
-        (&["--platform", "linux/amd64,linux/arm64"][..], "a build for several platforms at once"),
-        (&["--squash"], "--squash"),
-        (&["--cache-to", "type=inline"], "--cache-to"),
-        (&["--cache-from", "web"], "--cache-from"),
-    ] {
-        let refused = build(&host, &context, flags).fails(1);
-        says(&refused, &[&format!("{feature} is not supported by this builder yet")]);
-    }
 }

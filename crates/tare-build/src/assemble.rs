@@ -5,9 +5,11 @@ use crate::plan::Target;
 use crate::solve::Layer;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use tare_spec::image::{Descriptor, ImageConfig, Manifest, RootFs, media_type};
-use tare_spec::{DiffId, ImageId};
+use tare_spec::image::{BuildStep, Descriptor, ImageConfig, Index, Manifest, RootFs, media_type};
+use tare_spec::{DiffId, ImageId, Platform};
 use tare_store::Store;
+
+const ENCODE: &str = "image documents are structures of strings and numbers";
 
 /// An image that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,12 @@ pub struct BuiltImage {
 }
 
 /// Writes configuration and manifest. Durable when it returns; the caller's lease keeps them until a record does.
-pub(crate) fn assemble(store: &Store, target: &Target, layers: Vec<Layer>) -> Result<BuiltImage> {
+pub(crate) fn assemble(
+    store: &Store,
+    target: &Target,
+    layers: Vec<Layer>,
+    build_steps: Vec<BuildStep>,
+) -> Result<BuiltImage> {
     let created = target.created.unwrap_or_else(Timestamp::now).to_string();
     let mut history = target.history.clone();
     for entry in &mut history[target.inherited..] {
@@ -40,10 +47,10 @@ pub(crate) fn assemble(store: &Store, target: &Target, layers: Vec<Layer>) -> Re
         config: Some(target.config.clone()),
         rootfs: RootFs { diff_ids, ..RootFs::default() },
         history,
+        build_steps,
         ..ImageConfig::default()
     };
-    let encode = "image documents are structures of strings and numbers";
-    let config = store.put_bytes(media_type::OCI_CONFIG, &serde_json::to_vec(&config).expect(encode))?;
+    let config = store.put_bytes(media_type::OCI_CONFIG, &serde_json::to_vec(&config).expect(ENCODE))?;
     let id = ImageId(config.digest.clone());
     let manifest = Manifest {
         schema_version: 2,
@@ -53,8 +60,23 @@ pub(crate) fn assemble(store: &Store, target: &Target, layers: Vec<Layer>) -> Re
         layers,
         annotations: BTreeMap::new(),
     };
-    let manifest = store.put_bytes(media_type::OCI_MANIFEST, &serde_json::to_vec(&manifest).expect(encode))?;
+    let manifest = store.put_bytes(media_type::OCI_MANIFEST, &serde_json::to_vec(&manifest).expect(ENCODE))?;
     Ok(BuiltImage { id, manifest, layers: of_image })
+}
+
+/// Writes the index of several images; durable as they are.
+pub(crate) fn assemble_index(store: &Store, images: &[(Platform, BuiltImage)]) -> Result<Descriptor> {
+    let entry = |(platform, image): &(Platform, BuiltImage)| Descriptor {
+        platform: Some(platform.clone()),
+        ..image.manifest.clone()
+    };
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type::OCI_INDEX.to_owned(),
+        manifests: images.iter().map(entry).collect(),
+        annotations: BTreeMap::new(),
+    };
+    Ok(store.put_bytes(media_type::OCI_INDEX, &serde_json::to_vec(&index).expect(ENCODE))?)
 }
 
 /// A layer of a Docker image is the same bytes by another name.

@@ -1,21 +1,23 @@
 //! A build from its request to an image.
 
-use crate::assemble::{BuiltImage, assemble};
-use crate::cache::Cache;
+use crate::assemble::{BuiltImage, assemble, assemble_index};
+use crate::cache::{Cache, CachedStep, Record};
 use crate::context::Context;
 use crate::dockerfile::{Dockerfile, Lines, Problem, Warning, parse};
+use crate::elsewhere::Elsewhere;
 use crate::error::{Error, Result};
 use crate::executor::{BaseImage, Executor, Folders, WantedImage};
 use crate::explain::{StepReport, explain};
-use crate::plan::{KnownImage, Plan, PlanOptions, base_images, plan};
-use crate::progress::{Announcer, Event, Progress, StepTitle};
+use crate::plan::{Action, KnownImage, Plan, PlanOptions, base_images, plan};
+use crate::progress::{Announcer, Event, Progress, StepId, StepTitle};
 use crate::request::{BuildRequest, Times};
-use crate::solve::{Layer, Solver};
+use crate::solve::{Layer, Outcome, Solver};
+use crate::squash::squash;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
-use tare_spec::Platform;
+use tare_spec::image::{BuildStep, Descriptor};
+use tare_spec::{Platform, Reference};
 use tare_store::Store;
 
 /// The variable that times are taken from, as an argument of the build.
@@ -31,7 +33,7 @@ pub struct Builder<'a> {
     /// Where the cache is.
     pub folders: &'a Folders,
     /// Who is told.
-    pub progress: &'a dyn Progress,
+    pub announcer: &'a Announcer<'a>,
     /// Whether the result becomes an image of the store; else the caller's lease is all that keeps it.
     pub keep: bool,
 }
@@ -41,12 +43,16 @@ pub struct Builder<'a> {
 pub struct Built {
     /// One image a platform, in the order they were asked for.
     pub images: Vec<(Platform, BuiltImage)>,
+    /// What names all of them, where there are several.
+    pub index: Option<Descriptor>,
     /// What became of the steps.
     pub steps: Vec<StepReport>,
     /// What is probably not meant.
     pub warnings: Vec<Warning>,
     /// Whether all of it was known.
     pub cached: bool,
+    /// The steps that made layers, of all platforms.
+    pub cached_steps: Vec<CachedStep>,
     /// The Dockerfile.
     pub dockerfile: Text,
 }
@@ -84,44 +90,41 @@ impl Builder<'_> {
         // Nobody may collect what is taken in, or what the cache has, until the image's record tells of it.
         let _lease = self.store.lease().map_err(Error::from)?;
         let cache = Cache::open(self.folders)?;
-        let announcer = Announcer::new(self.progress);
-        let started = Instant::now();
+        let announcer = self.announcer;
         let title =
             StepTitle { name: format!("[internal] load build definition from {}", request.dockerfile), lines: None };
         let step = announcer.planned(&[title]);
-        self.progress.event(Event::Started(step));
-        let context = Context::open(self.store, self.executor, request).inspect_err(|error| {
-            let text = crate::error::text(error);
-            self.progress.event(Event::Failed { step, error: &text, took: started.elapsed() });
-        })?;
-        self.progress.event(Event::Done { step, took: started.elapsed() });
-        let built = self.build_text(request, &cache, &context, &announcer);
+        let context = announcer.carry_out(step, || Context::open(self.store, self.executor, request))?;
+        let built = self.build_text(request, &cache, &context);
         built.map_err(|error| Box::new(BuildFailure { error, dockerfile: Some(context.dockerfile) }))
     }
 
-    fn build_text(
-        &self,
-        request: &BuildRequest,
-        cache: &Cache,
-        context: &Context,
-        announcer: &Announcer<'_>,
-    ) -> Result<Built> {
+    fn build_text(&self, request: &BuildRequest, cache: &Cache, context: &Context) -> Result<Built> {
+        let announcer = self.announcer;
         let dockerfile = parse(&context.dockerfile.text)?;
-        let platforms = match request.platforms.as_slice() {
-            [] => vec![Platform::host()],
-            platforms => platforms.to_vec(),
-        };
+        let mut platforms: Vec<Platform> = Vec::new();
+        for platform in &request.platforms {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        if platforms.is_empty() {
+            platforms.push(Platform::host());
+        }
+        let elsewhere = Elsewhere::ask(self.executor, &request.cache_from, announcer);
         let mut built = Built {
             images: Vec::new(),
+            index: None,
             steps: Vec::new(),
             warnings: dockerfile.warnings.clone(),
             cached: true,
+            cached_steps: Vec::new(),
             dockerfile: context.dockerfile.clone(),
         };
         for platform in platforms {
             let options = options(request, &platform)?;
             let images = Mutex::new(BTreeMap::new());
-            let plan = self.plan(&dockerfile, &options, &images, announcer)?;
+            let mut plan = self.plan(&dockerfile, &options, &images, announcer)?;
             built.warnings.extend(plan.warnings.iter().cloned());
             if dockerfile.check.error
                 && let Some(warning) = built.warnings.first()
@@ -135,10 +138,11 @@ impl Builder<'_> {
                 first,
                 store: self.store,
                 executor: self.executor,
-                progress: self.progress,
+                progress: announcer,
                 request,
                 context,
                 cache,
+                elsewhere: &elsewhere,
                 folders: self.folders,
                 images: &images,
                 plan: &plan,
@@ -147,16 +151,52 @@ impl Builder<'_> {
             built.cached &= outcomes.iter().all(|outcome| outcome.cached);
             built.steps.extend(explain(self.folders, request, &platform, &plan, &outcomes)?);
             let layers: Vec<Layer> = plan.target.step.map(|step| outcomes[step].layers.clone()).unwrap_or_default();
-            let image = assemble(self.store, &plan.target, layers)?;
-            if self.keep {
-                self.store.put_named_image(&image.manifest.digest, None, &request.names)?;
-            }
+            let steps = cached_steps(&plan, &outcomes);
+            let layers = match request.squash {
+                true => squash(self.store, cache, &mut plan, &outcomes, layers)?,
+                false => layers,
+            };
+            let inline = if request.inline_cache { inline(&steps, &layers) } else { Vec::new() };
+            let image = assemble(self.store, &plan.target, layers, inline)?;
+            built.cached_steps.extend(steps);
             built.images.push((platform, image));
+        }
+        if built.images.len() > 1 {
+            built.index = Some(assemble_index(self.store, &built.images)?);
+        }
+        if self.keep {
+            self.record(&built, &request.names)?;
         }
         built.warnings.sort_by_key(|warning| warning.lines);
         built.warnings.dedup();
-        built.warnings.iter().for_each(|warning| self.progress.event(Event::Warning(warning)));
+        built.warnings.iter().for_each(|warning| announcer.event(Event::Warning(warning)));
         Ok(built)
+    }
+
+    /// Makes it an image of the store, with its names. Those for other platforms are there without a name.
+    fn record(&self, built: &Built, names: &[Reference]) -> Result<()> {
+        let step = self.announcer.planned(&[StepTitle { name: "exporting to image".to_owned(), lines: None }]);
+        self.announcer.carry_out(step, || {
+            let tell = |line: String| {
+                self.announcer.event(Event::Output { step, stderr: false, bytes: format!("{line}\n").as_bytes() });
+            };
+            let index = built.index.as_ref().map(|index| &index.digest);
+            let of_host = built.images.iter().position(|(platform, _)| platform.matches(&Platform::host()));
+            let named = of_host.unwrap_or(0);
+            for (place, (platform, image)) in built.images.iter().enumerate() {
+                if built.images.len() > 1 {
+                    tell(format!("writing image {} for {platform}", image.id));
+                } else {
+                    tell(format!("writing image {}", image.id));
+                }
+                if place != named {
+                    self.store.put_image(&image.manifest.digest, index)?;
+                }
+            }
+            self.store.put_named_image(&built.images[named].1.manifest.digest, index, names)?;
+            names.iter().for_each(|name| tell(format!("naming to {name}")));
+            Ok(())
+        })
     }
 
     /// Plans a platform. The images that it names are fetched at once, as far as they are known before.
@@ -189,19 +229,37 @@ impl Builder<'_> {
         if let Some(image) = images.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known(image));
         }
-        let started = Instant::now();
         let step =
             announcer.planned(&[StepTitle { name: format!("[internal] load metadata for {name}"), lines: None }]);
-        self.progress.event(Event::Started(step));
-        let image = self.executor.image(&WantedImage { name, platform, step }).map_err(|error| {
-            let error = Error::from(error);
-            let text = crate::error::text(&error);
-            self.progress.event(Event::Failed { step, error: &text, took: started.elapsed() });
-            error
-        })?;
-        self.progress.event(Event::Done { step, took: started.elapsed() });
+        let wanted = WantedImage { name, platform, step };
+        let image = announcer.carry_out(step, || self.executor.image(&wanted))?;
         Ok(known(images.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(image)))
     }
+}
+
+/// The steps that made layers, by what made them.
+fn cached_steps(plan: &Plan, outcomes: &[Outcome]) -> Vec<CachedStep> {
+    let chain: BTreeSet<StepId> = std::iter::successors(plan.target.step, |step| plan.steps[*step].parent).collect();
+    let steps = plan.steps.iter().zip(outcomes).enumerate();
+    let made = steps.filter(|(_, (step, _))| !matches!(step.action, Action::Image { .. }));
+    made.filter_map(|(id, (step, outcome))| {
+        let Layer { descriptor, diff_id } = outcome.layers.last()?.clone();
+        let record = Record::new(outcome.parts.key(), descriptor, diff_id, &step.title.name);
+        Some(CachedStep { record, in_result: chain.contains(&id) })
+    })
+    .collect()
+}
+
+/// Which step made which layer of a result.
+fn inline(steps: &[CachedStep], layers: &[Layer]) -> Vec<BuildStep> {
+    let of_result = steps.iter().filter(|step| step.in_result);
+    of_result
+        .filter_map(|step| {
+            // Of equal layers, any is as good.
+            let layer = layers.iter().rposition(|layer| layer.diff_id == step.record.diff_id)?;
+            Some(BuildStep { key: step.record.key.digest().clone(), layer })
+        })
+        .collect()
 }
 
 type Images = Mutex<BTreeMap<(String, Platform), BaseImage>>;
@@ -221,6 +279,7 @@ pub(crate) fn options<'r>(request: &'r BuildRequest, platform: &Platform) -> Res
         arguments: request.arguments.clone(),
         labels: &request.labels,
         platform: platform.clone(),
+        several: request.platforms.len() > 1,
         network: request.network,
         contexts: request.contexts.clone(),
         allow: request.allow.clone(),

@@ -288,9 +288,9 @@ impl Error {
 }
 
 /// The error with all its causes.
-pub(crate) fn text(error: &Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

@@ -4,12 +4,14 @@ mod git;
 
 pub use git::InvalidGitSource;
 
+use crate::cache::Key;
 use crate::progress::StepId;
+use crate::request::CacheFrom;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use tare_spec::image::{Descriptor, ImageConfig};
-use tare_spec::{Digest, ErrorKind, Platform};
+use tare_spec::{DiffId, Digest, ErrorKind, Platform};
 use tare_store::Lease;
 
 /// Carries out what the solver asks for. Stages are built in parallel, so calls come from several threads.
@@ -42,6 +44,19 @@ pub trait Executor: Sync {
     /// # Errors
     /// Of the network and of git.
     fn checkout(&self, git: &GitSource) -> Result<Checkout, ExecutorError>;
+
+    /// What is known of steps that were built elsewhere: the layer that each came to.
+    ///
+    /// # Errors
+    /// Of the network and the disk; that there is nothing of the kind.
+    fn import(&self, cache: &CacheFrom) -> Result<Vec<(Key, DiffId)>, ExecutorError>;
+
+    /// Brings a layer that [`Executor::import`] told of into the store, and says in which form it is there. The caller holds
+    /// a lease.
+    ///
+    /// # Errors
+    /// Of the network and the disk; that it is not what it should be.
+    fn import_layer(&self, cache: &CacheFrom, layer: &DiffId, step: StepId) -> Result<Descriptor, ExecutorError>;
 }
 
 /// Takes what a process writes, as it comes: whether it is standard error, and bytes.

@@ -3,14 +3,16 @@
 //! Its files are in `images/hello`; its server was compiled together with this crate.
 
 use crate::build::{BuildFailure, Builder};
+use crate::cache::Key;
 use crate::executor::{
     BaseImage, Checkout, Executor, ExecutorError, Fetched, Finished, Folders, GitSource, Output, Process, WantedImage,
 };
-use crate::progress::{Event, Progress};
-use crate::request::{BuildRequest, ContextSource, DockerfileSource, Times};
+use crate::progress::{Announcer, Event, Progress, StepId};
+use crate::request::{BuildRequest, CacheFrom, ContextSource, DockerfileSource, Times};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use tare_spec::{ErrorKind, ImageId, Reference};
+use tare_spec::image::Descriptor;
+use tare_spec::{DiffId, ErrorKind, ImageId, Reference};
 use tare_store::Store;
 use tare_store::tar::{Kind, Member, Time, Writer};
 
@@ -34,7 +36,8 @@ pub fn install(store: &Store, folders: &Folders) -> Result<ImageId, Box<BuildFai
         times: Times::At(CREATED),
         ..BuildRequest::default()
     };
-    let built = Builder { store, executor: &Nobody, folders, progress: &Nobody, keep: true }.build(&request)?;
+    let announcer = &Announcer::new(&Nobody);
+    let built = Builder { store, executor: &Nobody, folders, announcer, keep: true }.build(&request)?;
     let (_, image) = built.images.into_iter().next().expect("a build of one platform makes one image");
     Ok(image.id)
 }
@@ -85,6 +88,14 @@ impl Executor for Nobody {
     }
 
     fn checkout(&self, _: &GitSource) -> Result<Checkout, ExecutorError> {
+        refused()
+    }
+
+    fn import(&self, _: &CacheFrom) -> Result<Vec<(Key, DiffId)>, ExecutorError> {
+        refused()
+    }
+
+    fn import_layer(&self, _: &CacheFrom, _: &DiffId, _: StepId) -> Result<Descriptor, ExecutorError> {
         refused()
     }
 }

@@ -10,6 +10,7 @@ pub mod cache;
 mod change;
 mod context;
 pub mod dockerfile;
+mod elsewhere;
 mod error;
 pub mod executor;
 mod explain;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod progress;
 pub mod request;
 mod solve;
+mod squash;
 
 pub use assemble::BuiltImage;
 pub use build::{BuildFailure, Builder, Built, Text};

@@ -2,7 +2,7 @@
 
 use crate::dockerfile::{Lines, Warning};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A step by its place in a plan, and in events by its place in all plans so far.
 pub type StepId = usize;
@@ -70,24 +70,50 @@ pub struct StepTitle {
 }
 
 /// Numbers the steps of a build for those who are told of them.
-pub(crate) struct Announcer<'a> {
+pub struct Announcer<'a> {
     progress: &'a dyn Progress,
     next: Mutex<StepId>,
 }
 
 impl<'a> Announcer<'a> {
-    pub(crate) fn new(progress: &'a dyn Progress) -> Self {
+    /// Of a build that begins.
+    #[must_use]
+    pub fn new(progress: &'a dyn Progress) -> Self {
         Self { progress, next: Mutex::new(0) }
     }
 
     /// Tells of steps to come; returns the id of the first.
-    pub(crate) fn planned(&self, titles: &[StepTitle]) -> StepId {
+    pub fn planned(&self, titles: &[StepTitle]) -> StepId {
         // Told in the order of their ids.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         self.progress.event(Event::Planned(titles));
         let first = *next;
         *next += titles.len();
         first
+    }
+
+    /// Tells how a step that was announced goes.
+    ///
+    /// # Errors
+    /// What `act` returns.
+    pub fn carry_out<T, E: std::error::Error>(&self, step: StepId, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let started = Instant::now();
+        self.progress.event(Event::Started(step));
+        let outcome = act();
+        match &outcome {
+            Ok(_) => self.progress.event(Event::Done { step, took: started.elapsed() }),
+            Err(error) => {
+                let text = crate::error::text(error);
+                self.progress.event(Event::Failed { step, error: &text, took: started.elapsed() });
+            }
+        }
+        outcome
+    }
+}
+
+impl Progress for Announcer<'_> {
+    fn event(&self, event: Event<'_>) {
+        self.progress.event(event);
     }
 }
 

@@ -51,6 +51,28 @@ pub struct BuildRequest {
     pub times: Times,
     /// `--squash`: one layer over the base.
     pub squash: bool,
+    /// `--cache-from`: where steps that were built elsewhere are looked for, in this order.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to type=inline`: the configuration of the result says which step made which layer.
+    pub inline_cache: bool,
+}
+
+/// Where steps that were built elsewhere come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheFrom {
+    /// An image that has them in its configuration, or what `--cache-to type=registry` made.
+    Registry(Reference),
+    /// A folder that `--cache-to type=local` made.
+    Folder(PathBuf),
+}
+
+impl fmt::Display for CacheFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Folder(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// The files that a build may copy.

@@ -8,7 +8,7 @@ pub mod descriptor;
 pub mod manifest;
 pub mod media_type;
 
-pub use config::{Config, Empty, Healthcheck, History, ImageConfig, RootFs};
+pub use config::{BuildStep, Config, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, layer_compression};

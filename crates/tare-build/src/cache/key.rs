@@ -9,7 +9,20 @@ use tare_spec::Digest;
 #[serde(transparent)]
 pub struct Key(Digest);
 
+impl From<Digest> for Key {
+    /// One that was told.
+    fn from(digest: Digest) -> Self {
+        Self(digest)
+    }
+}
+
 impl Key {
+    /// The digest.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.0
+    }
+
     /// Without the algorithm: SHA-256.
     #[must_use]
     pub fn hex(&self) -> &str {

@@ -41,7 +41,7 @@ pub struct Record {
     version: u32,
     /// What decided it.
     pub key: Key,
-    /// The layer, uncompressed.
+    /// The layer: uncompressed if it was made here, else as it came.
     pub layer: Descriptor,
     /// What it is known by.
     pub diff_id: DiffId,
@@ -61,6 +61,15 @@ impl Record {
         let description = description.chars().take(512).collect();
         Self { version: VERSION, key, layer, diff_id, description, created: Timestamp::now(), used: 0 }
     }
+}
+
+/// A step of a build, to be told elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedStep {
+    /// What it came to.
+    pub record: Record,
+    /// Whether its layer is part of the result.
+    pub in_result: bool,
 }
 
 /// The records of all builds.

@@ -147,6 +147,8 @@ pub struct PlanOptions<'a> {
     pub labels: &'a [(String, String)],
     /// What it is built for.
     pub platform: Platform,
+    /// Whether it is one of several, so that steps are shown with it.
+    pub several: bool,
     /// The network of RUN.
     pub network: Network,
     /// What names mean instead.

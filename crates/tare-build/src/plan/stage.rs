@@ -200,8 +200,10 @@ impl Planner<'_> {
             return Err(at(stage.lines)(Problem::Unsupported { feature }));
         }
         if let Some((name, resolved)) = of_image {
-            let title =
-                StepTitle { name: format!("[{}1/{total}] FROM {resolved}", prefix(&label)), lines: Some(stage.lines) };
+            let title = StepTitle {
+                name: format!("[{}1/{total}] FROM {resolved}", self.prefix(&label)),
+                lines: Some(stage.lines),
+            };
             let step = Step {
                 title,
                 stage: stage_name(&label, index),
@@ -305,7 +307,7 @@ impl Planner<'_> {
     /// Adds a step to a stage.
     pub(super) fn step(&mut self, draft: &mut Draft, lines: Lines, text: String, action: Action) -> StepId {
         draft.number += 1;
-        let name = format!("[{}{}/{}] {text}", prefix(&draft.label), draft.number, draft.total);
+        let name = format!("[{}{}/{}] {text}", self.prefix(&draft.label), draft.number, draft.total);
         let step = self.push(Step {
             title: StepTitle { name, lines: Some(lines) },
             stage: stage_name(&draft.label, draft.index),
@@ -316,6 +318,12 @@ impl Planner<'_> {
         });
         draft.state.step = Some(step);
         step
+    }
+
+    /// What a step's title has before its number: the platform where there are several, and the stage.
+    fn prefix(&self, label: &str) -> String {
+        let platform = if self.options.several { format!("{} ", self.options.platform) } else { String::new() };
+        if label.is_empty() { platform } else { format!("{platform}{label} ") }
     }
 
     fn run(&mut self, draft: &mut Draft, statement: &Statement, run: &Run) -> Result<()> {
@@ -534,10 +542,6 @@ fn healthcheck_text(check: &image::Healthcheck) -> String {
         }
     };
     format!("&{{{} {} {retries}}}", quoted(Some(&check.test)), times.join(" "))
-}
-
-fn prefix(label: &str) -> String {
-    if label.is_empty() { String::new() } else { format!("{label} ") }
 }
 
 fn stage_name(label: &str, index: usize) -> String {

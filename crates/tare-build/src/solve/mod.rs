@@ -6,9 +6,12 @@ mod mounts;
 mod run;
 mod view;
 
-use crate::cache::{Cache, Parts, Record};
+pub(crate) use view::View;
+
+use crate::cache::{Cache, Key, Parts, Record};
 use crate::context::Context;
 use crate::dockerfile::Lines;
+use crate::elsewhere::Elsewhere;
 use crate::error::{Error, Result};
 use crate::executor::{BaseImage, Executor, Folders};
 use crate::plan::{Action, Plan, Step};
@@ -60,6 +63,7 @@ pub(crate) struct Solver<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) context: &'a Context,
     pub(crate) cache: &'a Cache,
+    pub(crate) elsewhere: &'a Elsewhere<'a>,
     pub(crate) folders: &'a Folders,
     pub(crate) images: &'a Mutex<BTreeMap<(String, Platform), BaseImage>>,
     pub(crate) plan: &'a Plan,
@@ -235,10 +239,28 @@ impl<'a> Job<'a> {
         if !anew && let Some(record) = look()? {
             return Ok(done(record, true));
         }
+        let name = &self.step.title.name;
+        if !anew && let Some((layer, diff_id)) = self.built_elsewhere(&key) {
+            let record = Record::new(key, layer, diff_id, name);
+            solver.cache.put(&record)?;
+            return Ok(done(record, true));
+        }
         let (layer, diff_id) = work.carry_out()?;
-        let record = Record::new(key, layer, diff_id, &self.step.title.name);
+        let record = Record::new(key, layer, diff_id, name);
         solver.cache.put(&record)?;
         Ok(done(record, false))
+    }
+
+    /// What somebody else has built, if it can be had.
+    fn built_elsewhere(&self, key: &Key) -> Option<(Descriptor, DiffId)> {
+        match self.solver.elsewhere.layer(key, self.id)? {
+            Ok(layer) => Some(layer),
+            Err(error) => {
+                let text = format!("the cached result cannot be used: {}\n", crate::error::text(&error));
+                self.solver.progress.event(Event::Output { step: self.id, stderr: true, bytes: text.as_bytes() });
+                None
+            }
+        }
     }
 
     /// What the step starts from.

@@ -8,7 +8,7 @@ use tare_store::{Mounted, Store};
 use tare_sys::directory::Directory;
 
 /// The files of some layers over each other, there while this lives; no path leads to them.
-pub(super) struct View {
+pub(crate) struct View {
     /// Absent when there are no layers.
     root: Option<Directory>,
     _mount: Option<OwnedFd>,
@@ -16,7 +16,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(store: &Store, layers: &[DiffId]) -> Result<Self> {
+    pub(crate) fn new(store: &Store, layers: &[DiffId]) -> Result<Self> {
         let mounted = store.layers().mount(layers)?;
         if mounted.lower_dirs().is_empty() {
             return Ok(Self { root: None, _mount: None, mounted });
@@ -27,12 +27,12 @@ impl View {
         Ok(Self { root: Some(root), _mount: Some(mount), mounted })
     }
 
-    pub(super) fn root(&self) -> Option<&Directory> {
+    pub(crate) fn root(&self) -> Option<&Directory> {
         self.root.as_ref()
     }
 
     /// The directories of the layers, the top one first.
-    pub(super) fn lower_dirs(&self) -> &[PathBuf] {
+    pub(crate) fn lower_dirs(&self) -> &[PathBuf] {
         self.mounted.lower_dirs()
     }
 }

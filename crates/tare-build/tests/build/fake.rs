@@ -6,13 +6,15 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+use tare_build::cache::Key;
 use tare_build::executor::{
     BaseImage, Checkout, Executor, ExecutorError, Fetched, Finished, Folders, GitSource, Output, Process, WantedImage,
 };
-use tare_build::progress::{Event, Progress, StepId, StepTitle};
-use tare_build::request::{BuildRequest, ContextSource, DockerfileSource};
+use tare_build::progress::{Announcer, Event, Progress, StepId, StepTitle};
+use tare_build::request::{BuildRequest, CacheFrom, ContextSource, DockerfileSource};
 use tare_build::{BuildFailure, Builder, Built};
-use tare_spec::ErrorKind;
+use tare_spec::image::Descriptor;
+use tare_spec::{DiffId, ErrorKind};
 use tare_store::tar::{Kind, Member, Time, Writer};
 use tare_store::{ImageRecord, Store, StoreOptions};
 
@@ -21,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What RUN does; the result is its exit code.
 type Act<'a> = dyn Fn(&Doing<'_>) -> u8 + Sync + 'a;
+
+/// A step of a cache: its layer, and the archive of that unless it is gone.
+type Told = (Key, DiffId, Option<Vec<u8>>);
 
 /// A RUN under way.
 pub(crate) struct Doing<'a> {
@@ -69,6 +74,8 @@ pub(crate) struct Fake<'a> {
     world: &'a World,
     act: &'a Act<'a>,
     files: BTreeMap<String, Vec<u8>>,
+    /// What every cache that is asked knows.
+    pub(crate) elsewhere: Option<Vec<Told>>,
     /// The last argument of each process that ran.
     pub(crate) ran: Mutex<Vec<String>>,
     pub(crate) cancelled: Flag,
@@ -109,7 +116,8 @@ impl World {
         request: &BuildRequest,
         progress: &Recorder,
     ) -> Result<Built, Box<BuildFailure>> {
-        Builder { store: &self.store, executor, folders: &self.folders, progress, keep: true }.build(request)
+        let announcer = &Announcer::new(progress);
+        Builder { store: &self.store, executor, folders: &self.folders, announcer, keep: true }.build(request)
     }
 
     /// Builds without processes.
@@ -128,7 +136,14 @@ impl World {
     }
 
     pub(crate) fn fake<'a>(&'a self, act: &'a Act<'a>) -> Fake<'a> {
-        Fake { world: self, act, files: BTreeMap::new(), ran: Mutex::default(), cancelled: Flag::default() }
+        Fake {
+            world: self,
+            act,
+            files: BTreeMap::new(),
+            elsewhere: None,
+            ran: Mutex::default(),
+            cancelled: Flag::default(),
+        }
     }
 
     /// A file of the result, by its layers.
@@ -237,6 +252,26 @@ impl Executor for Fake<'_> {
         fs::write(scratch.path().join("remote"), &git.remote).unwrap();
         let folder: PathBuf = scratch.path().to_owned();
         Ok(Checkout { folder, commit: "0".repeat(40), scratch: Box::new(scratch) })
+    }
+
+    fn import(&self, cache: &CacheFrom) -> Result<Vec<(Key, DiffId)>, ExecutorError> {
+        let missing = || ExecutorError::new(ErrorKind::NotFound, format!("{cache}: 404"));
+        Ok(self
+            .elsewhere
+            .as_ref()
+            .ok_or_else(missing)?
+            .iter()
+            .map(|(key, layer, _)| (key.clone(), layer.clone()))
+            .collect())
+    }
+
+    fn import_layer(&self, _: &CacheFrom, layer: &DiffId, _: StepId) -> Result<Descriptor, ExecutorError> {
+        let known = self.elsewhere.iter().flatten().find(|(_, known, _)| known == layer).unwrap();
+        let gone = || ExecutorError::new(ErrorKind::NotFound, "404");
+        let mut archive = known.2.as_deref().ok_or_else(gone)?;
+        let (descriptor, actual) = self.world.store.ingest_layer(&mut archive, false).unwrap();
+        assert_eq!(actual, *layer);
+        Ok(descriptor)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::fake::{Doing, Flag, Recorder, World, request};
 use std::fs;
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tare_build::request::{BuildRequest, NoCache};
+use tare_build::cache::CachedStep;
+use tare_build::request::{BuildRequest, CacheFrom, NoCache};
 use tare_spec::Reference;
 
 #[test]
@@ -183,4 +185,72 @@ fn what_a_step_writes_and_warnings_are_told() {
         "{lines:?}"
     );
     assert_eq!(built.warnings.len(), 1);
+}
+
+#[test]
+fn what_was_built_elsewhere_is_not_built_again() {
+    let Some(world) = World::new() else { return };
+    let act = |doing: &Doing<'_>| {
+        fs::write(doing.upper.join("made"), doing.last()).unwrap();
+        0
+    };
+    let dockerfile = "FROM scratch\nRUN [\"one\"]\nRUN [\"two\"]\n";
+    let fake = world.fake(&act);
+    let built = world.build(&fake, &request(dockerfile, &[])).unwrap();
+    fake.take();
+    let archive = |step: &CachedStep| {
+        let mut bytes = Vec::new();
+        let mut tar = world.store.layer_tar(&step.record.diff_id, &step.record.layer).unwrap();
+        tar.read_to_end(&mut bytes).unwrap();
+        (step.record.key.clone(), step.record.diff_id.clone(), Some(bytes))
+    };
+    assert!(built.cached_steps.iter().all(|step| step.in_result));
+    let mut told: Vec<_> = built.cached_steps.iter().map(archive).collect();
+
+    let from = || BuildRequest { cache_from: vec![CacheFrom::Folder("/cache".into())], ..request(dockerfile, &[]) };
+    let Some(other) = World::new() else { return };
+    let mut fake = other.fake(&act);
+    fake.elsewhere = Some(told.clone());
+    let again = other.build(&fake, &from()).unwrap();
+    assert!(again.cached && fake.take().is_empty());
+    assert_eq!(again.images, built.images);
+
+    // Its layer is gone: the step is built, and the next one is not, as it comes to the same.
+    told[0].2 = None;
+    let Some(third) = World::new() else { return };
+    let mut fake = third.fake(&act);
+    fake.elsewhere = Some(told);
+    let recorder = Recorder::default();
+    let again = third.build_told(&fake, &from(), &recorder).unwrap();
+    assert_eq!(fake.take(), ["one"]);
+    assert_eq!(again.images, built.images);
+    let lines = recorder.take();
+    assert!(lines.iter().any(|line| line.contains("the cached result cannot be used: 404")), "{lines:?}");
+
+    // Nobody answers.
+    fake.elsewhere = None;
+    let recorder = Recorder::default();
+    third.build_told(&fake, &from(), &recorder).unwrap();
+    let lines = recorder.take();
+    assert!(lines.contains(&"failed importing cache from /cache: /cache: 404".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn an_inline_cache_is_part_of_the_configuration() {
+    let Some(world) = World::new() else { return };
+    let dockerfile = "FROM scratch\nRUN [\"one\"]\nENV A=1\nRUN [\"two\"]\n";
+    let act = |doing: &Doing<'_>| {
+        fs::write(doing.upper.join("made"), doing.last()).unwrap();
+        0
+    };
+    let fake = world.fake(&act);
+    let inline = || BuildRequest { inline_cache: true, ..request(dockerfile, &[]) };
+    let built = world.build(&fake, &inline()).unwrap();
+    let config = world.record(&built).config;
+    assert_eq!(config.build_steps.iter().map(|step| step.layer).collect::<Vec<_>>(), [0, 1]);
+    let keys: Vec<_> = built.cached_steps.iter().map(|step| step.record.key.digest()).collect();
+    assert_eq!(config.build_steps.iter().map(|step| &step.key).collect::<Vec<_>>(), keys);
+    assert_eq!(world.build(&fake, &inline()).unwrap().images, built.images);
+    let plain = world.build(&fake, &request(dockerfile, &[])).unwrap();
+    assert!(world.record(&plain).config.build_steps.is_empty());
 }

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tare_build::cache::{Cache, CacheEntry, CacheLimits, beyond};
 use tare_spec::{DiffId, ImageId};
+use tare_store::Store;
 
 /// The kind of a step.
 const STEP: &str = "regular";
@@ -146,13 +147,12 @@ impl Engine {
     /// Takes away what is beyond the cache's bounds: what was not used for long, and the oldest of what is too much.
     pub(super) fn bound_build_cache(&self) -> Result<()> {
         let store = self.store()?;
-        let disk = |layer: &DiffId| store.layers().disk(layer).unwrap_or(0);
         let cache = Cache::existing(&self.build_folders());
         let entries: Vec<(CacheEntry, u64)> = cache
             .entries()?
             .into_iter()
             .map(|entry| {
-                let bytes = disk(&entry.record.diff_id);
+                let bytes = disk(store, &entry);
                 (entry, bytes)
             })
             .collect();
@@ -187,7 +187,7 @@ impl Engine {
             let shared = in_images.contains(layer) || used.contains(layer);
             // Of records with one layer, the first has its bytes.
             let first = !seen.contains_key(layer);
-            let bytes = *seen.entry(layer.clone()).or_insert_with(|| store.layers().disk(layer).unwrap_or(0));
+            let bytes = *seen.entry(layer.clone()).or_insert_with(|| disk(store, &entry));
             let record = CacheRecord {
                 id: entry.record.key.hex().to_owned(),
                 kind: STEP.to_owned(),
@@ -213,6 +213,13 @@ impl Engine {
         records.sort_by_key(|(record, _)| std::cmp::Reverse(record.last_used));
         Ok(records)
     }
+}
+
+/// Bytes on the disk of a step's layer. One that came from elsewhere is kept in the form in which it came, too.
+fn disk(store: &Store, entry: &CacheEntry) -> u64 {
+    let (layer, came) = (&entry.record.diff_id, &entry.record.layer.digest);
+    let blob = if *came == layer.0 { 0 } else { store.blob_disk(came).unwrap_or(0) };
+    store.layers().disk(layer).unwrap_or(0) + blob
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {

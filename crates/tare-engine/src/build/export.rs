@@ -14,7 +14,7 @@ use std::sync::PoisonError;
 use tare_build::{Built, BuiltImage};
 use tare_spec::{ImageId, Platform, Reference};
 use tare_store::tar::{Kind, Reader, Writer};
-use tare_store::{Mounted, Saved, Tree};
+use tare_store::{ImageRecord, Mounted, Saved, Tree};
 use tare_sys::directory::{Directory, Metadata};
 
 impl Engine {
@@ -76,16 +76,27 @@ impl Engine {
     /// Has the images recorded while they are written: those that were not asked into the store are forgotten again.
     fn with_images(&self, built: &Built, names: &[Reference], act: impl FnOnce(&[Saved]) -> Result<()>) -> Result<()> {
         let store = self.store()?;
-        let mut saved = Vec::new();
+        let index = built.index.as_ref().map(|index| &index.digest);
         let mut made: Vec<ImageId> = Vec::new();
+        let mut images: Vec<ImageRecord> = Vec::new();
         for (_, image) in &built.images {
             if store.resolve_outline(&image.id.to_string()).is_err() {
                 made.push(image.id.clone());
-                store.put_named_image(&image.manifest.digest, None, &[])?;
+                store.put_image(&image.manifest.digest, index)?;
             }
-            let record = store.find(&image.id.to_string())?;
-            saved.push(Saved { image: record, names: names.to_vec() });
+            images.push(store.find(&image.id.to_string())?);
         }
+        let saved: Vec<Saved> = match (index, images.first()) {
+            (Some(index), Some(first)) => {
+                // It may have come by another index before.
+                let image = ImageRecord { index: Some(index.clone()), ..first.clone() };
+                vec![Saved { image, names: names.to_vec(), platforms: images }]
+            }
+            _ => {
+                let one = |image| Saved { image, names: names.to_vec(), platforms: Vec::new() };
+                images.into_iter().map(one).collect()
+            }
+        };
         let outcome = act(&saved);
         let mut errors = Vec::new();
         for id in made {

@@ -58,7 +58,7 @@ impl EngineExecutor<'_> {
         Ok(Fetched { file, name: web.name })
     }
 
-    fn client(&self) -> Result<&Client> {
+    pub(super) fn client(&self) -> Result<&Client> {
         if self.client.get().is_none() {
             // Two threads may make one at once; either serves.
             let _ = self.client.set(Client::new(ClientOptions::of_host()?));

@@ -17,9 +17,12 @@
 
 mod agent;
 mod cache;
+mod cache_document;
+mod cache_export;
 mod checkout;
 mod compare;
 mod configuration;
+mod elsewhere;
 mod export;
 mod failure;
 mod fetch;
@@ -39,7 +42,7 @@ mod work;
 pub use cache::{BuildsPruned, CacheRecord, PruneBuilds};
 pub use failure::FailedBuild;
 pub use filter::CacheFilter;
-pub use output::{CacheFrom, CacheTo, LayoutForm, LayoutTarget, Output, OutputRequest, Sink};
+pub use output::{CacheTo, LayoutForm, LayoutTarget, Output, OutputRequest, Sink};
 pub use perform::Built;
 pub use report::{
     BuildFailure, Checked, ContextEntry, FileDifference, IgnoreRule, Reason, Source, StageView, StepDifference,
@@ -50,19 +53,23 @@ pub use tare_build::dockerfile::{Lines, Warning};
 pub use tare_build::executor::{GitSource, Network};
 pub use tare_build::progress::{Event, Progress, StepId, StepTitle};
 pub use tare_build::request::{
-    BuildRequest, ContextSource, DockerfileSource, Entitlement, NamedContext, NoCache, SecretSource, Times,
+    BuildRequest, CacheFrom, ContextSource, DockerfileSource, Entitlement, NamedContext, NoCache, SecretSource, Times,
 };
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use elsewhere::Imported;
 use image::Images;
 use process::Steps;
 use std::sync::OnceLock;
 use std::time::Duration;
+use tare_build::cache::Key;
 use tare_build::executor::{
     BaseImage, Checkout, Executor, ExecutorError, Fetched, Finished, Output as StepOutput, Process, WantedImage,
 };
 use tare_registry::Client;
+use tare_spec::DiffId;
+use tare_spec::image::Descriptor;
 
 /// What no build has used for so long goes (BuildKit's default policy says two days for what can be made again at once, and
 /// a month or two for the rest).
@@ -106,6 +113,7 @@ pub struct EngineExecutor<'e> {
     pull_progress: &'e (dyn Fn(PullBytes<'_>) + Sync),
     steps: Steps,
     images: Images,
+    imported: Imported,
     client: OnceLock<Client>,
 }
 
@@ -114,8 +122,15 @@ impl Engine {
     #[must_use]
     pub fn executor<'e>(&'e self, options: ExecutorOptions<'e>) -> EngineExecutor<'e> {
         let ExecutorOptions { pull, pull_progress } = options;
-        let (steps, images) = (Steps::default(), Images::default());
-        EngineExecutor { engine: self, pull, pull_progress, steps, images, client: OnceLock::new() }
+        EngineExecutor {
+            engine: self,
+            pull,
+            pull_progress,
+            steps: Steps::default(),
+            images: Images::default(),
+            imported: Imported::default(),
+            client: OnceLock::new(),
+        }
     }
 
     /// Takes away what builds have left that were killed together with the processes of their steps: processes, networks and
@@ -147,6 +162,14 @@ impl Executor for EngineExecutor<'_> {
 
     fn checkout(&self, git: &GitSource) -> Result<Checkout, ExecutorError> {
         self.check_out(git).map_err(failed)
+    }
+
+    fn import(&self, cache: &CacheFrom) -> Result<Vec<(Key, DiffId)>, ExecutorError> {
+        self.import_steps(cache).map_err(failed)
+    }
+
+    fn import_layer(&self, cache: &CacheFrom, layer: &DiffId, step: StepId) -> Result<Descriptor, ExecutorError> {
+        self.import_layer_of(cache, layer, step).map_err(failed)
     }
 }
 

@@ -11,8 +11,6 @@ use tare_spec::Reference;
 pub struct OutputRequest {
     /// Each of them, in order; none: nothing.
     pub outputs: Vec<Output>,
-    /// `--cache-from`: where steps that others have built are looked for.
-    pub cache_from: Vec<CacheFrom>,
     /// `--cache-to`: where the steps of this build are put for others.
     pub cache_to: Vec<CacheTo>,
 }
@@ -66,15 +64,6 @@ pub enum LayoutTarget {
     Tar(Sink),
 }
 
-/// Where steps that were built elsewhere come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CacheFrom {
-    /// An image that has them in its configuration, or that was made by [`CacheTo::Registry`].
-    Registry(Reference),
-    /// A folder that was made by [`CacheTo::Folder`].
-    Folder(PathBuf),
-}
-
 /// Where steps are put for other builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheTo {
@@ -92,8 +81,6 @@ pub enum CacheTo {
         /// As of a registry.
         all: bool,
     },
-    /// The configuration of the result.
-    Inline,
 }
 
 impl fmt::Debug for Output {

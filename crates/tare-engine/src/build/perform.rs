@@ -6,7 +6,7 @@ use super::{ExecutorOptions, PullBytes};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use tare_build::dockerfile::Warning;
-use tare_build::progress::{Event, Progress};
+use tare_build::progress::{Announcer, Event, Progress};
 use tare_build::request::BuildRequest;
 use tare_build::{Builder, ContextFile, StepReport, Text};
 use tare_spec::{Digest, ImageId, Platform, Reference};
@@ -36,32 +36,25 @@ impl Engine {
     /// [`Error::Build`]; nothing is named then, nothing runs or is mounted, and what was done is known to the next build.
     pub fn build(&self, request: &BuildRequest, outputs: &OutputRequest, progress: &dyn Progress) -> Result<Built> {
         self.sweep_builds()?;
-        if request.platforms.len() > 1 {
-            return Err(unsupported("a build for several platforms at once"));
-        }
-        if request.squash {
-            return Err(unsupported("--squash"));
-        }
-        if !outputs.cache_from.is_empty() {
-            return Err(unsupported("--cache-from"));
-        }
-        if !outputs.cache_to.is_empty() {
-            return Err(unsupported("--cache-to"));
-        }
         let store = self.store()?;
         let folders = self.build_folders();
+        let announcer = Announcer::new(progress);
         let told = |bytes: PullBytes<'_>| {
             let PullBytes { step, layer, current, total } = bytes;
-            progress.event(Event::Bytes { step, what: layer, current, total });
+            announcer.event(Event::Bytes { step, what: layer, current, total });
         };
         let options = ExecutorOptions { pull: request.pull, pull_progress: &told };
         let executor = self.executor(options);
         // Held until the outputs are written: an image that the store does not keep could be collected before.
         let lease = store.lease()?;
         let keep = outputs.outputs.iter().any(|output| matches!(output, Output::Store));
-        let built = Builder { store, executor: &executor, folders: &folders, progress, keep }.build(request);
+        let built =
+            Builder { store, executor: &executor, folders: &folders, announcer: &announcer, keep }.build(request);
         let built = built.map_err(|failure| self.explain_failure(failure, request))?;
-        let written = outputs.outputs.iter().try_for_each(|output| self.write_output(&built, output));
+        let written = outputs.outputs.iter().try_for_each(|output| self.write_output(&built, output)).and_then(|()| {
+            let mut places = outputs.cache_to.iter();
+            places.try_for_each(|place| self.export_cache(&built.cached_steps, place, &announcer))
+        });
         drop(lease);
         written?;
         if !built.cached {
@@ -69,9 +62,9 @@ impl Engine {
             self.bound_build_cache()?;
             self.collect()?;
         }
-        let digest = built.images.first().map(|(_, image)| image.manifest.digest.clone());
+        let digest = built.index.or_else(|| built.images.first().map(|(_, image)| image.manifest.clone()));
         Ok(Built {
-            digest: digest.ok_or_else(|| Error::invalid("the build made no image"))?,
+            digest: digest.ok_or_else(|| Error::invalid("the build made no image"))?.digest,
             images: built.images.into_iter().map(|(platform, image)| (platform, image.id)).collect(),
             names: if keep { request.names.clone() } else { Vec::new() },
             steps: built.steps,
@@ -92,7 +85,7 @@ impl Engine {
             store: self.store()?,
             executor: &executor,
             folders: &self.build_folders(),
-            progress: &Silent,
+            announcer: &Announcer::new(&Silent),
             keep: false,
         };
         let looked = builder.look(request).map_err(|failure| self.explain_failure(failure, request))?;
@@ -118,7 +111,7 @@ impl Engine {
             store: self.store()?,
             executor: &executor,
             folders: &self.build_folders(),
-            progress: &Silent,
+            announcer: &Announcer::new(&Silent),
             keep: false,
         };
         let files = builder.context_files(request);

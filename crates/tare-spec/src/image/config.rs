@@ -1,7 +1,7 @@
 //! Image configurations (image specification, `config.md`, with Docker's additions).
 
 use super::{CONFIG_LIMIT, InvalidImage, bounded, null_as_default};
-use crate::{DiffId, platform::Platform};
+use crate::{DiffId, Digest, platform::Platform};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -34,6 +34,18 @@ pub struct ImageConfig {
     /// How it came to be, one entry a build step.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+    /// Which step of a build made which layer, for builds elsewhere (`--cache-to type=inline`; docs/formats/build-cache.md).
+    #[serde(default, rename = "tare.buildcache.v1", skip_serializing_if = "Vec::is_empty")]
+    pub build_steps: Vec<BuildStep>,
+}
+
+/// A step of a build, and the layer that it made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildStep {
+    /// The digest of all that decides its result.
+    pub key: Digest,
+    /// Its place in [`RootFs::diff_ids`].
+    pub layer: usize,
 }
 
 /// The layers of an image.

@@ -27,13 +27,13 @@ pub(super) fn from<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Ca
     entries(texts)?.into_iter().map(read).collect()
 }
 
-/// Reads all `--cache-to`.
-pub(super) fn to<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<CacheTo>, String> {
+/// Reads all `--cache-to`. `None`: the configuration of the result.
+pub(super) fn to<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Option<CacheTo>>, String> {
     let read = |mut entry: Entry| {
         let cache = match entry.kind.as_str() {
-            "registry" => CacheTo::Registry { reference: entry.reference()?, all: entry.all()? },
-            "local" => CacheTo::Folder { path: entry.folder("dest")?, all: entry.all()? },
-            "inline" => CacheTo::Inline,
+            "registry" => Some(CacheTo::Registry { reference: entry.reference()?, all: entry.all()? }),
+            "local" => Some(CacheTo::Folder { path: entry.folder("dest")?, all: entry.all()? }),
+            "inline" => None,
             other => return Err(unknown(other, "registry, local and inline")),
         };
         entry.refuse_the_rest()?;
@@ -139,9 +139,9 @@ mod tests {
             .iter())
             .unwrap(),
             [
-                CacheTo::Inline,
-                CacheTo::Folder { path: "/c".into(), all: true },
-                CacheTo::Registry { reference: reference("x"), all: false },
+                None,
+                Some(CacheTo::Folder { path: "/c".into(), all: true }),
+                Some(CacheTo::Registry { reference: reference("x"), all: false }),
             ]
         );
     }

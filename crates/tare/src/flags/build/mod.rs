@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::progress::build::Mode;
 use outputs::Outputs;
 use std::collections::BTreeMap;
-use tare_engine::build::{BuildRequest, CacheFrom, CacheTo, Entitlement, Network, NoCache};
+use tare_engine::build::{BuildRequest, CacheTo, Entitlement, Network, NoCache};
 use tare_spec::{Platform, Reference};
 use times::EPOCH;
 
@@ -135,8 +135,6 @@ pub(crate) struct Wish {
     pub(crate) file: Option<String>,
     /// Where the result goes.
     pub(crate) outputs: Outputs,
-    /// `--cache-from`.
-    pub(crate) cache_from: Vec<CacheFrom>,
     /// `--cache-to`.
     pub(crate) cache_to: Vec<CacheTo>,
     /// How it is shown.
@@ -186,11 +184,9 @@ pub(crate) fn read(m: &Matches, variable: impl Fn(&str) -> Option<String>) -> Re
         // Who names it allows it.
         allow.insert(Entitlement::HostNetwork);
     }
-    let mut cache_to = cache::to(m.all("cache-to")).map_err(fail)?;
+    let cache_to = cache::to(m.all("cache-to")).map_err(fail)?;
     let is_set = |name: &str| arguments.get(name).is_some_and(|value| words::boolean(value) == Ok(true));
-    if is_set("BUILDKIT_INLINE_CACHE") && !cache_to.contains(&CacheTo::Inline) {
-        cache_to.push(CacheTo::Inline);
-    }
+    let inline_cache = is_set("BUILDKIT_INLINE_CACHE") || cache_to.contains(&None);
     let keep_git_dir = is_set("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
     let request = BuildRequest {
         target: text("target"),
@@ -210,14 +206,15 @@ pub(crate) fn read(m: &Matches, variable: impl Fn(&str) -> Option<String>) -> Re
         shm_size: m.read("shm-size", bytes::parse)?.filter(|&bytes| bytes > 0),
         allow,
         squash: m.switch("squash")?,
+        cache_from: cache::from(m.all("cache-from")).map_err(fail)?,
+        inline_cache,
         ..BuildRequest::default()
     };
     let wish = Wish {
         request,
         file: text("file"),
         outputs,
-        cache_from: cache::from(m.all("cache-from")).map_err(fail)?,
-        cache_to,
+        cache_to: cache_to.into_iter().flatten().collect(),
         mode,
         quiet,
         iidfile,
@@ -564,7 +561,8 @@ mod tests {
 
     #[test]
     fn an_inline_cache_is_asked_for_in_two_ways() {
-        assert_eq!(wish(&["--build-arg", "BUILDKIT_INLINE_CACHE=1", "."]).unwrap().cache_to, [CacheTo::Inline]);
-        assert_eq!(wish(&["--cache-to", "type=inline", "."]).unwrap().cache_to, [CacheTo::Inline]);
+        assert!(wish(&["--build-arg", "BUILDKIT_INLINE_CACHE=1", "."]).unwrap().request.inline_cache);
+        assert!(wish(&["--cache-to", "type=inline", "."]).unwrap().request.inline_cache);
+        assert!(!wish(&["--cache-to", "type=local,dest=/c", "."]).unwrap().request.inline_cache);
     }
 }

@@ -90,11 +90,7 @@ fn build(ui: &mut Ui, wish: Wish) -> Outcome {
     }
     let engine = ui.engine()?;
     let mut opened = wish.outputs.open()?;
-    let output = OutputRequest {
-        outputs: std::mem::take(&mut opened.outputs),
-        cache_from: wish.cache_from.clone(),
-        cache_to: wish.cache_to.clone(),
-    };
+    let output = OutputRequest { outputs: std::mem::take(&mut opened.outputs), cache_to: wish.cache_to.clone() };
     let built = show_build(&engine, &wish.request, &output, wish.mode)?;
     if tells(wish.mode) {
         note(&report::warnings(&built.warnings, Some(&built.source)));
