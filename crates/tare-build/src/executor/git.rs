@@ -261,7 +261,8 @@ fn is_scp(text: &str) -> bool {
 
 /// Whether git takes it for an address, and nobody for anything else.
 fn is_remote(remote: &str) -> bool {
-    if remote.len() > LIMIT || remote.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+    // Also the blanks beyond ASCII: no address has them, and nobody sees them where it is shown.
+    if remote.len() > LIMIT || remote.contains(|sign: char| sign.is_control() || sign.is_whitespace()) {
         return false;
     }
     match remote.split_once("://") {
@@ -457,6 +458,8 @@ mod tests {
             "https:///b.git",
             "git://host",
             "ssh://host\n/b",
+            "git@host:a\u{a0}b",
+            "ssh://host/\u{2003}",
         ] {
             let parsed = GitSource::parse(word);
             assert!(matches!(parsed, Some(Err(_)) | None), "{word:?}: {parsed:?}");
