@@ -1,5 +1,6 @@
 //! `build`, from Dockerfiles to containers that run.
 
+mod agents;
 mod cache;
 mod elsewhere;
 mod failures;
@@ -119,6 +120,11 @@ fn archive(host: &Host, folder: &Path) -> Vec<u8> {
     let (folder, name) = (folder.display().to_string(), path.display().to_string());
     host.command("tar", &["-C", &folder, "-cf", &name, "."]).ok();
     fs::read(path).unwrap()
+}
+
+/// Files below the root directory in which these bytes are.
+fn holders(host: &Host, text: &str) -> String {
+    host.command("grep", &["-rlF", "-e", text, &host.root().display().to_string()]).output().stdout
 }
 
 #[track_caller]

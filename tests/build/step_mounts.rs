@@ -1,12 +1,7 @@
 //! `RUN --mount`: caches, secrets, files of elsewhere.
 
-use super::{Context, build, built, run, says};
+use super::{Context, build, built, holders, run, says};
 use crate::host::Host;
-
-/// Files below the root directory in which these bytes are.
-fn holders(host: &Host, text: &str) -> String {
-    host.command("grep", &["-rlF", text, &host.root().display().to_string()]).output().stdout
-}
 
 #[test]
 fn secrets_reach_steps_and_nothing_else() {

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// What is used for what: see `tests/host` and `tests/images`.
-const NEEDED: [&str; 14] = [
+const NEEDED: [&str; 15] = [
     "attr",            // setfattr
     "bsdutils",        // script
     "busybox-static",  // the small test image
@@ -16,6 +16,7 @@ const NEEDED: [&str; 14] = [
     "iproute2",        // network namespaces and links
     "mmdebstrap",      // the large test image
     "nftables",        // a look at the rules
+    "openssh-client",  // an agent with a key
     "openssl",         // certificates
     "skopeo",          // pushes
     "umoci",           // layers of the test images

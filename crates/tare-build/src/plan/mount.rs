@@ -202,7 +202,14 @@ impl<'f> Fields<'f> {
 }
 
 impl Planner<'_> {
-    pub(super) fn mount(&mut self, draft: &Draft, lines: Lines, fields: &[(String, String)]) -> Result<RunMount> {
+    /// Plans one mount of a RUN; `before` are those that come before it.
+    pub(super) fn mount(
+        &mut self,
+        draft: &Draft,
+        lines: Lines,
+        fields: &[(String, String)],
+        before: &[RunMount],
+    ) -> Result<RunMount> {
         let problem = at(lines);
         let fields = Fields::read(fields).map_err(&problem)?;
         let cwd = if draft.state.config.working_dir.is_empty() { "/" } else { &draft.state.config.working_dir };
@@ -274,9 +281,11 @@ impl Planner<'_> {
             }
             "ssh" => {
                 fields.only(&["id", "required", "mode", "uid", "gid"]).map_err(&problem)?;
+                // Each agent has a place of its own, as in BuildKit.
+                let number = before.iter().filter(|mount| matches!(mount, RunMount::Ssh { .. })).count();
                 RunMount::Ssh {
                     id: fields.id.unwrap_or("default").to_owned(),
-                    target: target.unwrap_or_else(|| "/run/buildkit/ssh_agent.0".to_owned()),
+                    target: target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{number}")),
                     required: fields.required,
                     mode: fields.mode.unwrap_or(0o600),
                     owner,

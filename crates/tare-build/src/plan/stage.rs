@@ -348,7 +348,7 @@ impl Planner<'_> {
         let mut mounts = Vec::new();
         for fields in &run.mounts {
             let fields = mount::expanded(fields, &mut self.scope(draft, lines)).map_err(&problem)?;
-            mounts.push(self.mount(draft, lines, &fields)?);
+            mounts.push(self.mount(draft, lines, &fields, &mounts)?);
         }
         let config = draft.state.config.clone();
         let (args, script) = command::of_run(run, config.shell.as_deref()).map_err(&problem)?;

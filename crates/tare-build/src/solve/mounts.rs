@@ -148,7 +148,11 @@ impl<'a> Mounts<'a> {
                         }
                         continue;
                     };
-                    ready.env.push(format!("{AGENT}={target}"));
+                    // Of several agents the first one is found by programs that look for one, as in BuildKit.
+                    let known = |line: &String| line.split_once('=').is_some_and(|(name, _)| name == AGENT);
+                    if !ready.env.iter().any(known) {
+                        ready.env.push(format!("{AGENT}={target}"));
+                    }
                     let source = MountSource::Agent { socket: socket.clone(), mode: *mode, owner: *owner };
                     ready.mounts.push(Mount { target: target.clone(), read_only: false, source });
                 }

@@ -82,6 +82,7 @@ fn reason(error: &BuildError, request: &BuildRequest) -> Reason {
         BuildError::NoDockerfile { .. } => Reason::NoDockerfile { others: other_dockerfiles(&request.context) },
         BuildError::Target { name, stages } => Reason::NoStage { name: name.clone(), names: stages.clone() },
         BuildError::SecretMissing { id, .. } => Reason::NoSecret { id: id.clone() },
+        BuildError::AgentMissing { id, .. } => Reason::NoAgent { id: id.clone() },
         _ => Reason::Other,
     }
 }

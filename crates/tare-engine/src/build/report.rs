@@ -68,6 +68,11 @@ pub enum Reason {
         /// Its id.
         id: String,
     },
+    /// A step wants an SSH agent that was not given.
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
     /// Anything else.
     Other,
 }

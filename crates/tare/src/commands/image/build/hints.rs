@@ -61,6 +61,9 @@ fn hint(reason: &Reason) -> Option<String> {
             "this machine cannot execute programs for {platform}: as root, `apt-get install qemu-user-static binfmt-support` teaches it to"
         )),
         Reason::NoSecret { id } => Some(format!("`--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE` gives it")),
+        Reason::NoAgent { id } => {
+            Some(format!("`--ssh {id}` lends the agent that SSH_AUTH_SOCK names, `--ssh {id}=SOCKET` another one"))
+        }
         Reason::NoDockerfile { .. } | Reason::Other => None,
     }
 }
@@ -108,6 +111,7 @@ mod tests {
                 "did you mean `--target build`?",
             ),
             (Reason::NoSecret { id: "npm".to_owned() }, "`--secret id=npm,src=FILE`"),
+            (Reason::NoAgent { id: "work".to_owned() }, "`--ssh work=SOCKET`"),
             (Reason::NoProgram { program: "make".to_owned() }, "no program \"make\""),
         ] {
             let hint = hint(&reason).unwrap();
