@@ -6,11 +6,16 @@ use std::fs;
 /// A host with the busybox image as `busybox:1`, which no registry needs to be asked for.
 pub(crate) fn with_busybox() -> Option<Host> {
     let host = Host::new()?;
-    let archive = path(&host, "busybox.tar");
-    let (from, to) = (format!("oci:{}", layout("busybox").display()), format!("oci-archive:{archive}"));
-    host.command("skopeo", &["copy", "-q", &from, &format!("{to}:docker.io/library/busybox:1")]).ok();
-    host.tare(&["load", "-q", "-i", &archive]).ok();
+    load(&host, "busybox", "busybox:1");
     Some(host)
+}
+
+/// Loads one of the test images under the name of one of Docker Hub's.
+pub(crate) fn load(host: &Host, image: &str, name: &str) {
+    let archive = path(host, &format!("{image}.tar"));
+    let (from, to) = (format!("oci:{}", layout(image).display()), format!("oci-archive:{archive}"));
+    host.command("skopeo", &["copy", "-q", &from, &format!("{to}:docker.io/library/{name}")]).ok();
+    host.tare(&["load", "-q", "-i", &archive]).ok();
 }
 
 /// A path of the host's folder as an argument.

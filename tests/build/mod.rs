@@ -3,6 +3,7 @@
 mod agents;
 mod cache;
 mod elsewhere;
+mod examples;
 mod failures;
 mod inputs;
 pub(crate) mod local;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Run {
     command: Command,
     input: Vec<u8>,
+    patience: Duration,
 }
 
 /// What a finished command said.
@@ -25,7 +26,7 @@ pub(crate) struct Output {
 
 impl Run {
     pub(super) fn new(command: Command) -> Self {
-        Self { command, input: Vec::new() }
+        Self { command, input: Vec::new(), patience: PATIENCE }
     }
 
     pub(crate) fn into_command(self) -> Command {
@@ -44,9 +45,15 @@ impl Run {
         self
     }
 
+    /// Gives it this long before it counts as hung, where it has more to do than others.
+    pub(crate) fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Runs it to its end. A program that does not end, or that leaves its output open to others afterwards, fails the test.
     pub(crate) fn output(self) -> Output {
-        let Self { mut command, input } = self;
+        let Self { mut command, input, patience } = self;
         let what = format!("{command:?}");
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -55,7 +62,7 @@ impl Run {
         std::thread::spawn(move || stdin.write_all(&input));
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
-        let code = wait(&mut child, &what);
+        let code = wait_within(patience, &mut child, &what);
         let held_open = "its standard streams are still open after its end";
         let limit = Duration::from_secs(5);
         let stdout = stdout.recv_timeout(limit).unwrap_or_else(|_| panic!("{what}: {held_open}"));
@@ -159,8 +166,12 @@ fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 /// Waits for a child within [`PATIENCE`].
 pub(super) fn wait(child: &mut Child, what: &str) -> i32 {
+    wait_within(PATIENCE, child, what)
+}
+
+fn wait_within(patience: Duration, child: &mut Child, what: &str) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
@@ -168,7 +179,7 @@ pub(super) fn wait(child: &mut Child, what: &str) -> i32 {
         if Instant::now() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("{what}: did not end within {PATIENCE:?}");
+            panic!("{what}: did not end within {patience:?}");
         }
         pause();
     }

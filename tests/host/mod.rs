@@ -6,12 +6,14 @@
 mod command;
 mod image;
 mod leaks;
+mod proxy;
 mod registry;
 mod stream;
 mod terminal;
 
 pub(crate) use command::{Output, Run, Running, kill};
 pub(crate) use image::layout;
+pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use stream::Stream;
 pub(crate) use terminal::Terminal;
