@@ -115,6 +115,11 @@ impl Drop for Entry<'_> {
 impl EngineExecutor<'_> {
     pub(super) fn run_step(&self, process: &Process<'_>, output: Output<'_>) -> Result<Finished> {
         self.steps.check()?;
+        // A line of /etc/hosts each: what would make two of one is no name.
+        let is_name = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+        if let Some((name, _)) = process.hosts.iter().find(|(name, _)| !is_name(name)) {
+            return Err(Error::invalid(format!("invalid host name {name:?}")));
+        }
         let work = WorkFolder::create(self.engine)?;
         let upper = work.make("upper", 0o755)?;
         work.make("work", 0o700)?;

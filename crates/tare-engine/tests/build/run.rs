@@ -142,6 +142,8 @@ fn the_machine_is_always_the_same() {
         "{seen}"
     );
     assert_eq!(host.output(&step), seen);
+    step.hosts = vec![("a\n127.0.0.1 b".to_owned(), "192.0.2.7".parse().unwrap())];
+    assert_eq!(step.run(&host.executor()).err().unwrap().kind, ErrorKind::InvalidParameter);
 }
 
 fn networks() {
