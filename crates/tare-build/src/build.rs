@@ -212,12 +212,18 @@ impl Builder<'_> {
         if wanted.len() > 1 {
             std::thread::scope(|scope| {
                 let fetch = |((name, platform), lines): ((String, Platform), Lines)| {
-                    image(&name, &platform).map(drop).map_err(|error| error.of_image(&name, lines))
+                    image(&name, &platform).map(drop).map_err(|error| {
+                        // Without it there is nothing to build: the others need not come.
+                        self.executor.cancel();
+                        error.of_image(&name, lines)
+                    })
                 };
                 let fetching: Vec<_> = wanted.into_iter().map(|wanted| scope.spawn(move || fetch(wanted))).collect();
                 let joined = fetching.into_iter().map(|one| one.join().expect("a thread that panicked has said why"));
-                // Wait for all, tell the first failure.
-                joined.fold(Ok(()), Result::and)
+                // Wait for all, tell the first failure, not what was given up because of it.
+                let mut failures: Vec<Error> = joined.filter_map(Result::err).collect();
+                failures.sort_by_key(Error::is_cancelled);
+                failures.into_iter().next().map_or(Ok(()), Err)
             })?;
         }
         plan(dockerfile, options, &image)

@@ -157,6 +157,9 @@ pub enum Error {
     /// The executor could not do it.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The step was given up because the build has failed elsewhere.
+    #[error("the build was cancelled")]
+    Cancelled,
     /// Layers that could not be looked into.
     #[error("cannot mount the layers of a step")]
     View {
@@ -245,6 +248,7 @@ impl Error {
             Self::Owner { error, .. } => error.kind(),
             Self::OfStatement(failed) => failed.error.kind,
             Self::Executor(error) => error.kind,
+            Self::Cancelled => ErrorKind::Cancelled,
             Self::View { .. } => ErrorKind::Internal,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,

@@ -29,9 +29,12 @@ pub trait Executor: Sync {
     /// That it could not be started; what it exits with is no error.
     fn run(&self, process: &Process<'_>, output: Output<'_>) -> Result<Finished, ExecutorError>;
 
-    /// Ends the processes of all [`Executor::run`] under way, and those still to come, as soon as they can be: the build
-    /// has failed elsewhere. Does not wait for them.
+    /// Ends the processes of all [`Executor::run`] under way, whatever is being fetched, and all that is still to come, as soon
+    /// as they can be: the build has failed elsewhere. Does not wait for them.
     fn cancel(&self);
+
+    /// Whether [`Executor::cancel`] was called.
+    fn is_cancelled(&self) -> bool;
 
     /// Fetches a file. The result is a file without a name, at its beginning.
     ///

@@ -83,6 +83,10 @@ impl Executor for Nobody {
 
     fn cancel(&self) {}
 
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
     fn fetch(&self, _: &str) -> Result<Fetched, ExecutorError> {
         refused()
     }

@@ -1,8 +1,10 @@
 //! What happens in a build, as it happens.
 
 use crate::dockerfile::{Lines, Warning};
+use crate::executor::ExecutorError;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tare_spec::ErrorKind;
 
 /// A step by its place in a plan, and in events by its place in all plans so far.
 pub type StepId = usize;
@@ -16,8 +18,13 @@ pub enum Event<'a> {
     Started(StepId),
     /// The step's result was there: it does not run.
     Cached(StepId),
-    /// The step waits for another build that does the same right now.
-    Waiting(StepId),
+    /// The step waits for somebody else; when it goes on it starts again.
+    Waiting {
+        /// The step.
+        step: StepId,
+        /// What for: `another build that does the same`.
+        what: &'a str,
+    },
     /// What the step's process writes, as it comes.
     Output {
         /// The step.
@@ -96,12 +103,17 @@ impl<'a> Announcer<'a> {
     ///
     /// # Errors
     /// What `act` returns.
-    pub fn carry_out<T, E: std::error::Error>(&self, step: StepId, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub fn carry_out<T, E: std::error::Error + 'static>(
+        &self,
+        step: StepId,
+        act: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let started = Instant::now();
         self.progress.event(Event::Started(step));
         let outcome = act();
         match &outcome {
             Ok(_) => self.progress.event(Event::Done { step, took: started.elapsed() }),
+            Err(error) if is_cancelled(error) => self.progress.event(Event::Cancelled(step)),
             Err(error) => {
                 let text = crate::error::text(error);
                 self.progress.event(Event::Failed { step, error: &text, took: started.elapsed() });
@@ -115,6 +127,11 @@ impl Progress for Announcer<'_> {
     fn event(&self, event: Event<'_>) {
         self.progress.event(event);
     }
+}
+
+/// Whether the executor gave up because the build has failed elsewhere.
+fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<ExecutorError>().is_some_and(|error| error.kind == ErrorKind::Cancelled)
 }
 
 /// Takes events. Stages are built in parallel, so calls come from several threads.

@@ -11,15 +11,15 @@
 
 mod key;
 mod prune;
+mod wait;
 
 pub use key::{Key, Parts};
 pub use prune::{CacheEntry, CacheLimits, beyond};
+pub use wait::Wait;
 
 use crate::error::{Error, Result};
 use crate::executor::Folders;
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -126,24 +126,16 @@ impl Cache {
         write(&path, &bytes)
     }
 
-    /// Waits until nobody else builds the step; `busy` is called when somebody does.
+    /// Waits until nobody else builds the step.
     ///
     /// # Errors
-    /// Of the disk.
-    pub fn claim(&self, key: &Key, busy: &dyn Fn()) -> Result<Claim> {
+    /// [`Error::Cancelled`]; of the disk.
+    pub fn claim(&self, key: &Key, wait: &Wait<'_>) -> Result<Claim> {
         let path = self.running.join(key.hex());
         loop {
             let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
             let file = file.map_err(failed("open", &path))?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => {
-                    busy();
-                    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
-                        .map_err(|errno| failed("lock", &path)(errno.into()))?;
-                }
-                Err(errno) => return Err(failed("lock", &path)(errno.into())),
-            }
+            wait.lock(&file, &path, false)?;
             // Whoever had it has removed it.
             let ours = file.metadata().map_err(failed("inspect", &path))?;
             if fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {

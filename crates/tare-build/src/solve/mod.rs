@@ -8,7 +8,7 @@ mod view;
 
 pub(crate) use view::View;
 
-use crate::cache::{Cache, Key, Parts, Record};
+use crate::cache::{Cache, Key, Parts, Record, Wait};
 use crate::context::Context;
 use crate::dockerfile::Lines;
 use crate::elsewhere::Elsewhere;
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tare_spec::image::Descriptor;
-use tare_spec::{DiffId, Digest, Platform};
+use tare_spec::{DiffId, Digest, ErrorKind, Platform};
 use tare_store::tar::Time;
 use tare_store::{LayerWriter, Store};
 
@@ -234,7 +234,7 @@ impl<'a> Job<'a> {
         if !anew && let Some(record) = look()? {
             return Ok(done(record, true));
         }
-        let _claim = solver.cache.claim(&key, &|| solver.progress.event(Event::Waiting(self.id)))?;
+        let _claim = self.waiting("another build that does the same", |wait| solver.cache.claim(&key, wait))?;
         // Whoever had the claim before has done it.
         if !anew && let Some(record) = look()? {
             return Ok(done(record, true));
@@ -244,6 +244,9 @@ impl<'a> Job<'a> {
             let record = Record::new(key, layer, diff_id, name);
             solver.cache.put(&record)?;
             return Ok(done(record, true));
+        }
+        if solver.executor.is_cancelled() {
+            return Err(Error::Cancelled);
         }
         let (layer, diff_id) = work.carry_out()?;
         let record = Record::new(key, layer, diff_id, name);
@@ -255,6 +258,7 @@ impl<'a> Job<'a> {
     fn built_elsewhere(&self, key: &Key) -> Option<(Descriptor, DiffId)> {
         match self.solver.elsewhere.layer(key, self.id)? {
             Ok(layer) => Some(layer),
+            Err(error) if error.kind == ErrorKind::Cancelled => None,
             Err(error) => {
                 let text = format!("the cached result cannot be used: {}\n", crate::error::text(&error));
                 self.solver.progress.event(Event::Output { step: self.id, stderr: true, bytes: text.as_bytes() });
@@ -270,6 +274,16 @@ impl<'a> Job<'a> {
 }
 
 impl Job<'_> {
+    /// Does something that may have to wait for somebody else. That is told, and ends when the build has failed elsewhere.
+    fn waiting<T>(&self, what: &str, act: impl FnOnce(&Wait<'_>) -> Result<T>) -> Result<T> {
+        let Solver { progress, executor, .. } = self.solver;
+        act(&Wait {
+            begins: &|| progress.event(Event::Waiting { step: self.id, what }),
+            ends: &|| progress.event(Event::Started(self.id)),
+            is_cancelled: &|| executor.is_cancelled(),
+        })
+    }
+
     /// All files of another step.
     fn view_of(&self, step: StepId) -> Result<view::View> {
         let layers = self.known.get(&step).map(Outcome::diff_ids).unwrap_or_default();

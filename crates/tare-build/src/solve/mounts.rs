@@ -219,18 +219,18 @@ impl<'a> Mounts<'a> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 file => file.map_err(failed("open", &path))?,
             };
-            let operation = match sharing {
-                Sharing::Shared => FlockOperation::LockShared,
-                Sharing::Locked => FlockOperation::LockExclusive,
-                Sharing::Private => FlockOperation::NonBlockingLockExclusive,
-            };
-            match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    number += 1;
-                    continue;
+            if *sharing == Sharing::Private {
+                match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => {}
+                    Err(rustix::io::Errno::WOULDBLOCK) => {
+                        number += 1;
+                        continue;
+                    }
+                    Err(errno) => return Err(failed("lock", &path)(errno.into())),
                 }
-                Err(errno) => return Err(failed("lock", &path)(errno.into())),
+            } else {
+                let what = format!("cache {id}, which another step has");
+                self.job.waiting(&what, |wait| wait.lock(&file, &path, *sharing == Sharing::Shared))?;
             }
             // Who pruned it has taken the whole folder away: the lock that was waited for is another one's.
             let ours = file.metadata().map_err(failed("inspect", &path))?;

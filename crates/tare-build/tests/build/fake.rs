@@ -181,6 +181,11 @@ impl Recorder {
         lines
     }
 
+    /// How many waits have begun since lines were taken last.
+    pub(crate) fn waits(&self) -> usize {
+        self.lines.lock().unwrap().iter().filter(|line| line.starts_with("waiting ")).count()
+    }
+
     fn title(&self, step: StepId) -> String {
         self.titles.lock().unwrap()[step].clone()
     }
@@ -194,9 +199,9 @@ impl Progress for Recorder {
                 return self.titles.lock().unwrap().extend(names);
             }
             Event::Cached(step) => format!("cached {}", self.title(step)),
-            Event::Waiting(step) => {
+            Event::Waiting { step, what } => {
                 self.waiting.set();
-                format!("waiting {}", self.title(step))
+                format!("waiting {} for {what}", self.title(step))
             }
             Event::Done { step, .. } => format!("done {}", self.title(step)),
             Event::Failed { step, error, .. } => format!("failed {}: {error}", self.title(step)),
@@ -236,6 +241,10 @@ impl Executor for Fake<'_> {
 
     fn cancel(&self) {
         self.cancelled.set();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.is_set()
     }
 
     fn fetch(&self, url: &str) -> Result<Fetched, ExecutorError> {

@@ -215,7 +215,7 @@ fn what_is_fetched_is_checked_and_copied() {
     assert_eq!(world.read(&image, "other").as_deref(), Some("changed"));
     // A reference of git brings a tree.
     let git = request("FROM scratch\nADD https://git.example/r.git#v1 /src/\n", &[]);
-    let image = world.record(&world.build(&fake, &git).unwrap());
+    let image = world.record(&world.build(&changed, &git).unwrap());
     assert_eq!(world.read(&image, "src/remote").as_deref(), Some("https://git.example/r.git"));
 }
 

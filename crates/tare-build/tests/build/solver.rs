@@ -114,6 +114,51 @@ fn what_two_builds_do_at_once_is_done_once() {
 }
 
 #[test]
+fn a_failure_ends_waiting_for_other_builds() {
+    let Some(world) = World::new() else { return };
+    let (holds, over) = (Flag::default(), Flag::default());
+    let recorder = Recorder::default();
+    let act = |doing: &Doing<'_>| match doing.last() {
+        "holds" => {
+            holds.set();
+            over.wait();
+            0
+        }
+        _ => {
+            while recorder.waits() < 2 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            3
+        }
+    };
+    let cached = "RUN --mount=type=cache,id=c,target=/c,sharing=locked";
+    let failing = format!(
+        "FROM scratch AS a\n{cached} [\"holds\"]\nFROM scratch AS b\n{cached} [\"wants\"]\nFROM scratch AS c\nRUN [\"fails\"]\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\nCOPY --from=c / /\n"
+    );
+    std::thread::scope(|scope| {
+        let (first, second) = (world.fake(&act), world.fake(&act));
+        let holding = format!("FROM scratch AS a\n{cached} [\"holds\"]\n");
+        let world = &world;
+        let building = scope.spawn(move || world.build(&first, &request(&holding, &[])).map(drop));
+        holds.wait();
+        let failure = world.build_told(&second, &request(&failing, &[]), &recorder).unwrap_err();
+        assert_eq!(failure.error.to_string(), "process \"fails\" did not complete successfully: exit code: 3");
+        assert_eq!(second.take(), ["fails"]);
+        let lines = recorder.take();
+        for line in [
+            format!("waiting [a 2/2] {cached} [\"holds\"] for another build that does the same"),
+            format!("waiting [b 2/2] {cached} [\"wants\"] for cache c, which another step has"),
+            format!("cancelled [a 2/2] {cached} [\"holds\"]"),
+            format!("cancelled [b 2/2] {cached} [\"wants\"]"),
+        ] {
+            assert!(lines.contains(&line), "{line}: {lines:?}");
+        }
+        over.set();
+        building.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_record_that_cannot_be_trusted_counts_as_absent() {
     let Some(world) = World::new() else { return };
     let fake = world.fake(&|_| 0);

@@ -58,8 +58,11 @@ impl EngineExecutor<'_> {
             let bytes = PullBytes { step, layer: layer.digest.as_str(), current, total: layer.size };
             (self.pull_progress)(bytes);
         };
+        let is_cancelled = || self.steps.check().is_err();
         let source: Box<dyn BlobSource + '_> = match place {
-            CacheFrom::Registry(reference) => Box::new(Remote { client: self.client()?, reference, layer }),
+            CacheFrom::Registry(reference) => {
+                Box::new(Remote { client: self.client()?, reference, layer, is_cancelled: &is_cancelled })
+            }
             CacheFrom::Folder(folder) => Box::new(Blob(blob_path(folder, &layer.digest))),
         };
         store.take_layer(layer, diff_id, &*source, &told).map_err(registry_error)?;

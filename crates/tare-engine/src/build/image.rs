@@ -1,5 +1,6 @@
 //! The images that a build starts from.
 
+use super::process::Steps;
 use super::{EngineExecutor, PullBytes};
 use crate::error::{Error, Result};
 use crate::image::{PullEvent, PullProgress, PullRequest};
@@ -139,7 +140,7 @@ impl EngineExecutor<'_> {
     fn pull(&self, wanted: &WantedImage<'_>, other: Option<Platform>) -> Result<FoundImage> {
         let request = PullRequest { reference: wanted.name.to_owned(), platform: Some(wanted.platform.clone()) };
         let names = Platform::host().normalised() == wanted.platform.normalised();
-        let progress = Progress { wanted, told: self.pull_progress };
+        let progress = Progress { wanted, told: self.pull_progress, steps: &self.steps };
         let pulled = match (self.engine.pull_named(&request, names, &progress), other) {
             (Err(error), Some(found))
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Forbidden) =>
@@ -201,6 +202,7 @@ fn resolved(reference: &Reference, digest: Digest) -> String {
 struct Progress<'a> {
     wanted: &'a WantedImage<'a>,
     told: &'a (dyn Fn(PullBytes<'_>) + Sync),
+    steps: &'a Steps,
 }
 
 impl PullProgress for Progress<'_> {
@@ -210,5 +212,9 @@ impl PullProgress for Progress<'_> {
             PullEvent::Resolving(_) | PullEvent::Exists(_) | PullEvent::Waiting(_) | PullEvent::Complete(_) => return,
         };
         (self.told)(PullBytes { step: self.wanted.step, layer: layer.as_str(), current, total });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.steps.check().is_err()
     }
 }

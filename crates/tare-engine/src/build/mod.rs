@@ -156,6 +156,10 @@ impl Executor for EngineExecutor<'_> {
         self.steps.cancel();
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.steps.check().is_err()
+    }
+
     fn fetch(&self, url: &str) -> Result<Fetched, ExecutorError> {
         self.fetch_file(url).map_err(failed)
     }

@@ -58,6 +58,11 @@ pub enum PullEvent<'a> {
 pub trait PullProgress: Sync {
     /// Called for each step.
     fn event(&self, event: PullEvent<'_>);
+
+    /// Asked again and again: whether nobody wants the image any more. What has arrived stays for the next try then.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes between two reports of a layer's progress.
@@ -74,7 +79,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Registry`] for what the registry says or does not say; [`Error::Store`] for content that is not what its
-    /// digest says, and for a full disk. What a registry has sent before it failed stays for a day, for the next try; else
+    /// digest says, and for a full disk; [`Error::BuildCancelled`] when nobody wants it any more. What a registry has sent before it failed stays for a day, for the next try; else
     /// nothing of the attempt is left.
     pub fn pull(&self, request: &PullRequest, progress: &dyn PullProgress) -> Result<Pulled> {
         self.pull_named(request, true, progress)
@@ -144,7 +149,9 @@ impl Engine {
         match pull_layers(store, &client, &reference, &manifest, &config, progress) {
             Ok(()) => {}
             // The way broke: what has come is there for the next try.
-            Err(error @ (Error::Registry(_) | Error::Store(tare_store::Error::Read { .. }))) => return Err(error),
+            Err(
+                error @ (Error::Registry(_) | Error::BuildCancelled | Error::Store(tare_store::Error::Read { .. })),
+            ) => return Err(error),
             Err(error) => {
                 let settled = store.settle(intention).map_err(Error::from);
                 return Err(error.after(settled.err().into_iter().collect()));
@@ -199,7 +206,8 @@ fn pull_layers(
     let next = AtomicUsize::new(0);
     let work = || -> Result<()> {
         while let Some((layer, diff_id)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let source = Remote { client, reference, layer };
+            let is_cancelled = &|| progress.is_cancelled();
+            let source = Remote { client, reference, layer, is_cancelled };
             let reported = Cell::new(0);
             let told = |current: u64| {
                 // Not more often than a person can see.
@@ -230,11 +238,31 @@ pub(crate) struct Remote<'a> {
     pub(crate) client: &'a Client,
     pub(crate) reference: &'a Reference,
     pub(crate) layer: &'a Descriptor,
+    /// Whether nobody wants it any more.
+    pub(crate) is_cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl BlobSource for Remote<'_> {
     fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        self.client.blob_from(self.reference, self.layer, offset).map_err(io::Error::other)
+        let is_cancelled = self.is_cancelled;
+        if is_cancelled() {
+            return Err(io::Error::other(Error::BuildCancelled));
+        }
+        let stream = self.client.blob_from(self.reference, self.layer, offset).map_err(io::Error::other)?;
+        Ok(Box::new(Wanted { stream, is_cancelled }))
+    }
+}
+
+/// A stream that ends when nobody wants it any more, at the next bytes that come.
+struct Wanted<'a, R> {
+    stream: R,
+    is_cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        if (self.is_cancelled)() { Err(io::Error::other(Error::BuildCancelled)) } else { Ok(count) }
     }
 }
 
@@ -249,7 +277,10 @@ pub(crate) fn registry_error(error: tare_store::Error) -> Error {
     match error {
         tare_store::Error::Read { digest, offset, size, source } => match source.downcast::<tare_registry::Error>() {
             Ok(error) => error.into(),
-            Err(source) => tare_store::Error::Read { digest, offset, size, source }.into(),
+            Err(source) => match source.downcast::<Error>() {
+                Ok(error) => error,
+                Err(source) => tare_store::Error::Read { digest, offset, size, source }.into(),
+            },
         },
         error => error.into(),
     }

@@ -4,7 +4,7 @@ use crate::host::{Host, loopback_up};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use tare_build::executor::{BaseImage, Executor, ExecutorError, WantedImage};
 use tare_engine::build::{EngineExecutor, ExecutorOptions};
 use tare_engine::registry::{self, Event, Limits, ServerOptions};
@@ -13,7 +13,7 @@ use tare_store::sha256;
 
 crate::cases! {
     the_built_in_image_is_found, an_image_is_pulled_once, each_platform_has_its_own,
-    a_name_stays_what_it_was, an_image_of_another_platform_is_refused, ids_are_names_too,
+    a_pull_ends_with_the_build, a_name_stays_what_it_was, an_image_of_another_platform_is_refused, ids_are_names_too,
 }
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -179,6 +179,32 @@ fn an_image_is_pulled_once() {
     // Another build finds it in the store, and says the same of it.
     assert_eq!(image(&host.executor(), &name, &two()[0]).unwrap().resolved, format!("{name}@{index}"));
     assert_eq!(registry.asked(), Vec::<String>::new());
+}
+
+fn a_pull_ends_with_the_build() {
+    let host = Host::new();
+    let registry = Registry::start(&host);
+    registry.image(&two()[0], "v1");
+    let (began, cancelled) = (Barrier::new(2), Barrier::new(2));
+    let options = ExecutorOptions {
+        pull_progress: &|_| {
+            began.wait();
+            cancelled.wait();
+        },
+        ..ExecutorOptions::default()
+    };
+    let executor = host.engine.executor(options);
+    let name = registry.name("a:v1");
+    std::thread::scope(|scope| {
+        let pull = scope.spawn(|| image(&executor, &name, &two()[0]));
+        began.wait();
+        executor.cancel();
+        cancelled.wait();
+        assert_eq!(pull.join().unwrap().err().unwrap().kind, ErrorKind::Cancelled);
+    });
+    assert_eq!(host.engine.images(&Default::default()).unwrap().len(), 0);
+    // What has come serves the next try.
+    image(&host.executor(), &name, &two()[0]).unwrap();
 }
 
 fn each_platform_has_its_own() {

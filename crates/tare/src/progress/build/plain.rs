@@ -3,6 +3,7 @@
 use super::View;
 use super::steps::{State, Steps, failures, seconds};
 use crate::flags::bytes;
+use crate::printable::printable;
 use std::io::Write;
 use std::time::Duration;
 use tare_engine::build::{Event, StepId};
@@ -215,7 +216,7 @@ impl View for Plain {
         let Some(id) = self.steps.take(now, event) else { return };
         self.text(id).due = true;
         match event {
-            Event::Waiting(_) => self.line(id, "waiting for another build that does the same"),
+            Event::Waiting { what, .. } => self.line(id, &format!("waiting for {}", printable(what.as_bytes()))),
             Event::Output { bytes, .. } => self.output(now, id, bytes),
             Event::Bytes { .. } => self.transfers(now, id),
             Event::Cached(_) => self.line(id, "CACHED"),

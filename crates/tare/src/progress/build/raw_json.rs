@@ -78,8 +78,8 @@ impl RawJson {
             Event::Done { .. } => self.ended(id, Map::new()),
             Event::Failed { error, .. } => self.ended(id, word("error", (*error).into())),
             Event::Cancelled(_) => self.ended(id, word("error", "context canceled".into())),
-            Event::Waiting(_) => json!({ "statuses": [{
-                "id": "waiting for another build that does the same",
+            Event::Waiting { what, .. } => json!({ "statuses": [{
+                "id": format!("waiting for {}", printable(what.as_bytes())),
                 "vertex": vertex(),
                 "current": 0,
                 "timestamp": self.at(now),

@@ -98,9 +98,9 @@ impl Steps {
             Event::Warning(_) => return None,
             Event::Started(step)
             | Event::Cached(step)
-            | Event::Waiting(step)
             | Event::Cancelled(step)
             | Event::Output { step, .. }
+            | Event::Waiting { step, .. }
             | Event::Bytes { step, .. }
             | Event::Done { step, .. }
             | Event::Failed { step, .. } => *step,
@@ -160,8 +160,10 @@ impl Step {
 
     fn take(&mut self, now: Duration, event: &Event<'_>) {
         match event {
+            // After it has waited it starts again, and has begun all the same.
+            Event::Started(_) if self.state == State::Waiting => self.state = State::Running,
             Event::Started(_) => (self.state, self.began) = (State::Running, now),
-            Event::Waiting(_) => self.state = State::Waiting,
+            Event::Waiting { .. } => self.state = State::Waiting,
             Event::Output { bytes, .. } => {
                 self.state = State::Running;
                 self.log.push(now.saturating_sub(self.began), bytes);
