@@ -98,3 +98,30 @@ fn steps_have_the_network_that_is_asked_for() {
     build(&host, &context, &flags).ok();
     assert_eq!(run(&host, "web", &["cat", "/interfaces", "/hosts", "/files"]), "1\n10.9.8.7\tdb\n123");
 }
+
+#[test]
+fn a_cache_begins_with_what_another_stage_has() {
+    let Some(host) = Host::new() else { return };
+    let mount = "RUN --mount=type=cache,id=seeded,target=/cache,from=seed,source=data,sharing=locked";
+    let dockerfile = |text: &str| {
+        format!(
+            "FROM BASE AS seed\nRUN mkdir -p /data/sub && echo {text} > /data/sub/file && chown 7:8 /data/sub/file && chmod 4750 /data/sub/file\n\
+             FROM BASE\n{mount} stat -c '%u:%g %a' /cache/sub/file && cat /cache/sub/file && echo more >> /cache/sub/file\n\
+             {mount} cat /cache/sub/file > /seen\n"
+        )
+    };
+    let context = Context::of_dockerfile(&host, &dockerfile("one"));
+    let output = build(&host, &context, &["-t", "web"]).output();
+    says(&output, &[" 7:8 4750", " one"]);
+    assert_eq!(run(&host, "web", &["cat", "/seen"]), "one\nmore");
+    // Of another beginning it is another cache.
+    context.write("Dockerfile", &dockerfile("two").replace("BASE", &host.image("busybox")));
+    build(&host, &context, &["-t", "web"]).ok();
+    assert_eq!(run(&host, "web", &["cat", "/seen"]), "two\nmore");
+    context.write(
+        "Dockerfile",
+        &dockerfile("two").replace("BASE", &host.image("busybox")).replace("source=data", "source=none"),
+    );
+    let failed = build(&host, &context, &[]).fails(1);
+    says(&failed, &["cannot open what the cache begins with at none: No such file or directory"]);
+}

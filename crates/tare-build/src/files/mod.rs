@@ -17,6 +17,7 @@ mod owner;
 mod pattern;
 mod resolve;
 mod select;
+mod tree;
 mod walk;
 
 pub use archive::ArchiveError;
@@ -28,6 +29,7 @@ pub use known::ContentCache;
 pub use owner::{OwnerError, resolve_owner};
 pub use pattern::InvalidPattern;
 pub use select::{Entry, Item, Selection, Unmatched, select};
+pub use tree::copy_tree;
 
 use serde::Serialize;
 use tare_store::tar::Time;

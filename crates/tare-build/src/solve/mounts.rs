@@ -5,7 +5,7 @@ use super::view::View;
 use crate::cache::{Parts, failed, make_folder};
 use crate::error::{Error, Result};
 use crate::executor::{Mount, MountSource};
-use crate::files::{Below, Copier, Destination, Fingerprint, Selection, Source, Wish, select};
+use crate::files::{Below, Copier, Destination, Fingerprint, Selection, Source, Wish, copy_tree, select};
 use crate::plan::{Origin, RunMount, Sharing};
 use crate::request::SecretSource;
 use rustix::fs::FlockOperation;
@@ -15,6 +15,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tare_spec::Digest;
+use tare_sys::directory::{Directory, remove_tree};
 
 /// BuildKit's bound on secrets, in bytes.
 const SECRET_LIMIT: u64 = 500 << 10;
@@ -106,11 +107,11 @@ impl<'a> Mounts<'a> {
                     let source = MountSource::Tree { lower, path: source.clone() };
                     ready.mounts.push(Mount { target: target.clone(), read_only: !writable, source });
                 }
-                RunMount::Cache { target, read_only, from, .. } => {
-                    if from.is_some() {
-                        return Err(self.unsupported("from= of a cache mount"));
-                    }
-                    let folder = cache_name(mount).and_then(|name| caches.get(&name)).map(|(folder, _)| folder.clone());
+                RunMount::Cache { target, read_only, .. } => {
+                    let folder = self
+                        .cache_name(index, mount)
+                        .and_then(|name| caches.get(&name))
+                        .map(|(folder, _)| folder.clone());
                     let source = MountSource::Folder(folder.unwrap_or_default());
                     ready.mounts.push(Mount { target: target.clone(), read_only: *read_only, source });
                 }
@@ -191,20 +192,52 @@ impl<'a> Mounts<'a> {
     /// The folders of all cache mounts by what they are known by, locked as they are shared. Everyone locks them in the same order,
     /// and each once, so that nobody waits for who waits for him.
     fn cache_folders(&self) -> Result<BTreeMap<String, (PathBuf, File)>> {
-        let mut wanted: BTreeMap<String, &RunMount> = BTreeMap::new();
-        for mount in self.mounts {
-            let (Some(name), RunMount::Cache { sharing, .. }) = (cache_name(mount), mount) else { continue };
-            let known = wanted.entry(name).or_insert(mount);
+        let mut wanted: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let (Some(name), RunMount::Cache { sharing, .. }) = (self.cache_name(index, mount), mount) else {
+                continue;
+            };
+            let known = wanted.entry(name).or_insert(index);
             // Of several with one id the strictest counts.
             if *sharing == Sharing::Locked {
-                *known = mount;
+                *known = index;
             }
         }
-        wanted.into_iter().map(|(name, mount)| Ok((name.clone(), self.cache_folder(&name, mount)?))).collect()
+        wanted.into_iter().map(|(name, index)| Ok((name.clone(), self.cache_folder(&name, index)?))).collect()
     }
 
-    fn cache_folder(&self, name: &str, mount: &RunMount) -> Result<(PathBuf, File)> {
-        let RunMount::Cache { id, sharing, mode, owner, .. } = mount else {
+    /// What a cache is known by: its id, whose it is where it is not as usual, and what it begins with, as in BuildKit.
+    fn cache_name(&self, index: usize, mount: &RunMount) -> Option<String> {
+        let RunMount::Cache { id, mode, owner, from, source, .. } = mount else { return None };
+        let mut identity = match (mode, owner) {
+            (0o755, (0, 0)) => id.clone(),
+            (mode, (uid, gid)) => format!("{id}\0{mode:o} {uid}:{gid}"),
+        };
+        if let Some(from) = from {
+            let mut parts = Parts::default();
+            parts.add("path", source);
+            match from {
+                Origin::Step(step) => parts.add_base(&self.job.known.get(step)?.diff_ids()),
+                Origin::Context | Origin::Named(_) => parts.add("files", &self.chosen.get(&index)?.1.digest),
+                Origin::Nothing => {}
+            }
+            identity.push_str(&format!("\0from {}", parts.key().hex()));
+        }
+        Some(tare_store::sha256(identity.as_bytes()).hex().to_owned())
+    }
+
+    /// Puts into a new cache what it begins with.
+    fn fill(&self, folder: &Path, index: usize, from: &Origin, source: &str) -> Result<()> {
+        let view = self.view(index, from)?;
+        let Some(root) = view.root() else { return Ok(()) };
+        let of = |action| failed(action, Path::new(source));
+        let root = root.resolve(Path::new(source)).map_err(of("open what the cache begins with at"))?;
+        let target = Directory::open(folder).map_err(failed("open", folder))?;
+        copy_tree(&root, &target, true).map_err(of("copy what the cache begins with at"))
+    }
+
+    fn cache_folder(&self, name: &str, index: usize) -> Result<(PathBuf, File)> {
+        let RunMount::Cache { id, sharing, mode, owner, from, source, .. } = &self.mounts[index] else {
             return Err(self.unsupported("this mount"));
         };
         let all = self.job.solver.folders.mounts();
@@ -243,15 +276,23 @@ impl<'a> Mounts<'a> {
             if !data.exists() {
                 describe(&folder, id)?;
                 // It has its name when it is as it should be.
-                let unfinished = folder.join(format!("data-{}", std::process::id()));
+                let unfinished = folder.join(format!("data-{}-{:?}", std::process::id(), std::thread::current().id()));
+                // What one that was killed left.
+                remove_tree(&unfinished).map_err(failed("remove", &unfinished))?;
                 make_folder(&unfinished)?;
+                if let Some(from) = from {
+                    self.fill(&unfinished, index, from, source).inspect_err(|_| {
+                        // What matters is why; the next one removes it as well.
+                        let _ = remove_tree(&unfinished);
+                    })?;
+                }
                 let owned = std::os::unix::fs::chown(&unfinished, Some(owner.0), Some(owner.1));
                 owned.map_err(failed("give away", &unfinished))?;
                 let permissions = std::fs::Permissions::from_mode(*mode);
                 std::fs::set_permissions(&unfinished, permissions).map_err(failed("set the mode of", &unfinished))?;
                 match std::fs::rename(&unfinished, &data) {
                     // Another one that shares it was faster.
-                    Err(_) if data.exists() => drop(std::fs::remove_dir(&unfinished)),
+                    Err(_) if data.exists() => remove_tree(&unfinished).map_err(failed("remove", &unfinished))?,
                     renamed => renamed.map_err(failed("rename to", &data))?,
                 }
             }
@@ -275,16 +316,6 @@ impl<'a> Mounts<'a> {
         let problem = crate::dockerfile::Problem::Unsupported { feature: feature.to_owned() };
         Error::Dockerfile { lines: self.job.lines(), problem }
     }
-}
-
-/// What a cache is known by: its id, and whose it is where it is not as usual, as in BuildKit.
-fn cache_name(mount: &RunMount) -> Option<String> {
-    let RunMount::Cache { id, mode, owner, .. } = mount else { return None };
-    let identity = match (mode, owner) {
-        (0o755, (0, 0)) => id.clone(),
-        (mode, (uid, gid)) => format!("{id}\0{mode:o} {uid}:{gid}"),
-    };
-    Some(tare_store::sha256(identity.as_bytes()).hex().to_owned())
 }
 
 /// A mount without what differs between builds of the same thing: numbers of steps.

@@ -4,18 +4,18 @@ use super::output::{LayoutForm, LayoutTarget, Output, Sink};
 use crate::container::changes::view;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use rustix::fs::{FileType, Timespec, Timestamps};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::PoisonError;
+use tare_build::files::copy_tree;
 use tare_build::{Built, BuiltImage};
 use tare_spec::{ImageId, Platform, Reference};
 use tare_store::tar::{Kind, Reader, Writer};
 use tare_store::{ImageRecord, Mounted, Saved, Tree};
-use tare_sys::directory::{Directory, Metadata};
+use tare_sys::directory::Directory;
 
 impl Engine {
     /// Writes what was built to one place. The caller holds a lease that keeps it.
@@ -32,7 +32,8 @@ impl Engine {
                     fs::create_dir_all(&folder).map_err(|source| Error::file("create", &folder, source))?;
                     let target = Directory::open(&folder).map_err(|source| Error::file("open", &folder, source))?;
                     self.with_files(image, |root| {
-                        copy_tree(root, &target).map_err(|source| Error::file("write the files to", &folder, source))
+                        copy_tree(root, &target, false)
+                            .map_err(|source| Error::file("write the files to", &folder, source))
                     })?;
                 }
                 Ok(())
@@ -163,43 +164,4 @@ fn unpack_layout(archive: impl Read, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Copies all files of a tree over what is in a folder. They belong to whoever copies them; devices and FIFOs are left out, as with
-/// BuildKit.
-fn copy_tree(from: &Directory, to: &Directory) -> io::Result<()> {
-    for name in from.names()? {
-        let Some(metadata) = from.metadata(&name)? else { continue };
-        match metadata.file_type {
-            FileType::Directory => {
-                if to.metadata(&name)?.is_none_or(|old| old.file_type != FileType::Directory) {
-                    to.remove(&name)?;
-                    to.create_directory(&name, 0o700)?;
-                }
-                let (inner, target) = (from.child(&name)?, to.child(&name)?);
-                copy_tree(&inner, &target)?;
-                finish(to, &name, &metadata)?;
-            }
-            FileType::RegularFile => {
-                to.remove(&name)?;
-                let mut file = to.create_file(&name)?;
-                io::copy(&mut from.child_file(&name)?, &mut file)?;
-                finish(to, &name, &metadata)?;
-            }
-            FileType::Symlink => {
-                to.remove(&name)?;
-                to.create_symlink(&name, &from.read_link(&name)?)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn finish(folder: &Directory, name: &OsStr, metadata: &Metadata) -> io::Result<()> {
-    // Without the bits that would give whoever runs it the rights of whoever copied it.
-    folder.set_mode(name, metadata.mode & 0o777)?;
-    let (seconds, nanoseconds) = metadata.mtime;
-    let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
-    folder.set_times(name, &Timestamps { last_access: time, last_modification: time })
 }
