@@ -1,7 +1,7 @@
 //! Images for several platforms.
 
 use super::local::{built, context, path, with_busybox};
-use super::{has, steps};
+use super::{has, says, steps};
 use crate::host::{Host, Registry};
 use serde_json::Value;
 
@@ -91,4 +91,68 @@ fn outputs_have_all_of_them() {
         built(&host, &[&BOTH[..], &["-t", "web:1", "--metadata-file", metadata, &context]].concat());
     }
     assert_eq!(std::fs::read(digest).unwrap(), std::fs::read(again).unwrap(), "the same index each time");
+}
+
+/// The architectures that a name stands for in a registry.
+fn pushed(host: &Host, name: &str) -> Vec<String> {
+    host.tare(&["push", "-q", name]).ok();
+    let document = raw(host, name);
+    let Some(manifests) = document["manifests"].as_array() else { return Vec::new() };
+    manifests.iter().map(|entry| architecture(entry).to_owned()).collect()
+}
+
+#[test]
+fn names_share_images_and_keep_what_they_stand_for() {
+    let Some(host) = with_busybox() else { return };
+    let _registry = Registry::start(&host, &host.folder().join("storage"), false);
+    let context = files(&host);
+    let [one, two, single] = ["one", "two", "single"].map(|tag| format!("127.0.0.1:5000/web:{tag}"));
+    let both = |name: &str| built(&host, &[&BOTH[..], &["-t", name, &context]].concat());
+    both(&one);
+    // The same image by itself, and one that shares a platform with it.
+    built(&host, &["--platform", "linux/amd64", "-t", &single, &context]);
+    std::fs::write(host.folder().join("context/file-amd64"), "other\n").unwrap();
+    both(&two);
+    host.tare(&["image", "prune", "-f"]).ok();
+    assert_eq!(pushed(&host, &single), [""; 0]);
+    assert_eq!(pushed(&host, &two), ["amd64", "arm64"]);
+    host.tare(&["rmi", &two]).ok();
+    assert_eq!(pushed(&host, &one), ["amd64", "arm64"]);
+    host.tare(&["rmi", &single]).ok();
+    assert_eq!(pushed(&host, &one), ["amd64", "arm64"]);
+
+    // A part does not go by its id while a name stands for it.
+    let id = |platform: &str| host.tare(&["image", "inspect", "--platform", platform, "-f", "{{.Id}}", &one]).ok();
+    let (amd, arm) = (id("linux/amd64"), id("linux/arm64"));
+    assert_ne!(amd, arm);
+    let refused = host.tare(&["rmi", "-f", &arm]).fails(1);
+    says(&refused, &["a name stands for it together with images for other platforms"]);
+
+    // By its platform, wherever one is asked for.
+    host.tare(&["create", "--pull", "never", "--name", "arm", "--platform", "linux/arm64", &one, "/x"]).ok();
+    assert_eq!(host.inspect("arm", "/Image"), arm);
+    let none = host.tare(&["create", "--pull", "never", "--platform", "linux/s390x", &one, "/x"]).fails(1);
+    says(&none, &["linux/s390x"]);
+    // What a container has stays, and is nobody's afterwards.
+    host.tare(&["rmi", "-f", &one]).ok();
+    host.tare(&["rm", "arm"]).ok();
+    host.tare(&["image", "prune", "-f"]).ok();
+    assert_eq!(host.tare(&["images", "-aq"]).ok().lines().count(), 1, "the base");
+    host.tare(&["system", "check"]).ok();
+}
+
+#[test]
+fn the_index_is_a_word_for_its_image() {
+    let Some(host) = with_busybox() else { return };
+    let context = files(&host);
+    let index = host.tare(&[&["build", "-q"], &BOTH[..], &[&context]].concat()).ok();
+    host.tare(&["tag", &index, "web:1"]).ok();
+    let archive = path(&host, "web.tar");
+    host.tare(&["save", "-o", &archive, "web:1"]).ok();
+    for architecture in ["amd64", "arm64"] {
+        assert_eq!(label(&host, architecture, &format!("oci-archive:{archive}:1")), architecture);
+    }
+    host.tare(&["image", "prune", "-f"]).ok();
+    host.tare(&["rmi", "web:1"]).ok();
+    assert_eq!(host.tare(&["images", "-aq"]).ok().lines().count(), 1, "the base");
 }

@@ -183,17 +183,18 @@ impl Builder<'_> {
             let index = built.index.as_ref().map(|index| &index.digest);
             let of_host = built.images.iter().position(|(platform, _)| platform.matches(&Platform::host()));
             let named = of_host.unwrap_or(0);
-            for (place, (platform, image)) in built.images.iter().enumerate() {
+            for (platform, image) in &built.images {
                 if built.images.len() > 1 {
                     tell(format!("writing image {} for {platform}", image.id));
                 } else {
                     tell(format!("writing image {}", image.id));
                 }
-                if place != named {
-                    self.store.put_image(&image.manifest.digest, index)?;
-                }
             }
+            // First what has the names: without it the others would be nobody's.
             self.store.put_named_image(&built.images[named].1.manifest.digest, index, names)?;
+            for (_, (_, image)) in built.images.iter().enumerate().filter(|(place, _)| *place != named) {
+                self.store.put_image(&image.manifest.digest, index)?;
+            }
             names.iter().for_each(|name| tell(format!("naming to {name}")));
             Ok(())
         })

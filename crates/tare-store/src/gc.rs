@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// Removes an image with all its names, which are returned, tags first. Its content stays for the next collection.
-    /// `None`, and nothing is removed, where it has other names than the `known` ones.
+    /// `None`, and nothing is removed, where it has other names than the `known` ones, or none and is part of what a name stands for.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`].
@@ -109,6 +109,9 @@ impl Store {
         let stored = self.stored_references()?.into_iter().filter(|stored| stored.image == *image);
         let mut untagged: Vec<Reference> = stored.map(|stored| stored.reference).collect();
         if untagged.iter().any(|reference| !known.contains(reference)) {
+            return Ok(None);
+        }
+        if untagged.is_empty() && self.parts(&|_| true)?.contains(image) {
             return Ok(None);
         }
         untagged.sort_by_key(|reference| (reference.digest().is_some(), reference.clone()));
@@ -208,6 +211,7 @@ impl Store {
             blobs.extend(stored.index);
             layers.extend(stored.layers);
         }
+        blobs.extend(self.blobs_of_parts(&|image| !without.contains(image))?);
         let mut garbage = Garbage::default();
         for digest in list_digests(&self.path("blobs"))? {
             // Of an uncompressed layer that is used the blob is the archive, where the layer itself is not kept as one.

@@ -161,6 +161,9 @@ pub(crate) struct StoredImage {
 pub(crate) struct StoredReference {
     pub(crate) reference: Reference,
     pub(crate) image: ImageId,
+    /// What the name stands for where that is more than the image: an index that names it among others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Digest>,
     pub(crate) updated: Timestamp,
 }
 
@@ -238,19 +241,20 @@ impl Store {
         let path = self.record_path(&id);
         let stored = record::read::<StoredImage>(&path)?.map_or_else(Timestamp::now, |old| old.stored);
         let (manifest, index) = (manifest.clone(), index.cloned());
-        let record = StoredImage { id: id.clone(), manifest, index, layers, size, stored, facts };
+        let record = StoredImage { id: id.clone(), manifest, index: index.clone(), layers, size, stored, facts };
         self.write(&path, &record)?;
-        let moved = self.write_names(names, &id)?;
+        let moved = self.write_names(names, &id, index.as_ref())?;
         Ok((id, moved))
     }
 
     /// Gives an image a name, taking it from the image that has it. A reference without tag and digest gets the
-    /// tag `latest`; one with a digest is kept as a repository digest. Atomic and durable.
+    /// tag `latest`; one with a digest is kept as a repository digest. With an index the name stands for all that this
+    /// names. Atomic and durable.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`].
-    pub fn tag(&self, reference: &Reference, image: &ImageId) -> Result<()> {
-        match self.name_existing(std::slice::from_ref(reference), image)? {
+    pub fn tag(&self, reference: &Reference, image: &ImageId, index: Option<&Digest>) -> Result<()> {
+        match self.name_existing(std::slice::from_ref(reference), image, index)? {
             Some(_) => Ok(()),
             None => Err(Error::ImageNotFound { name: image.to_string() }),
         }
@@ -261,23 +265,30 @@ impl Store {
         &self,
         names: &[Reference],
         image: &ImageId,
+        index: Option<&Digest>,
     ) -> Result<Option<Vec<(Reference, ImageId)>>> {
         let _change = self.change()?;
         if record::read::<StoredImage>(&self.record_path(image))?.is_none() {
             return Ok(None);
         }
-        self.write_names(names, image).map(Some)
+        self.write_names(names, image, index).map(Some)
     }
 
     /// The caller holds `change.lock`.
-    fn write_names(&self, names: &[Reference], image: &ImageId) -> Result<Vec<(Reference, ImageId)>> {
+    fn write_names(
+        &self,
+        names: &[Reference],
+        image: &ImageId,
+        index: Option<&Digest>,
+    ) -> Result<Vec<(Reference, ImageId)>> {
         let mut moved = Vec::new();
         for name in names {
             let reference = canonical(name);
             let path = self.reference_path(&reference);
             let before = record::read::<StoredReference>(&path)?;
             moved.extend(before.filter(|before| before.image != *image).map(|before| (name.clone(), before.image)));
-            self.write(&path, &StoredReference { reference, image: image.clone(), updated: Timestamp::now() })?;
+            let (image, index) = (image.clone(), index.cloned());
+            self.write(&path, &StoredReference { reference, image, index, updated: Timestamp::now() })?;
         }
         Ok(moved)
     }
@@ -426,7 +437,10 @@ impl Store {
     fn locate(&self, name: &str) -> Result<(StoredImage, Option<Reference>)> {
         let digest = Digest::parse(name).or_else(|_| Digest::parse(&format!("sha256:{name}")));
         if let Ok(digest) = digest {
-            let stored = record::read::<StoredImage>(&self.record_path(&ImageId(digest)))?;
+            let stored = match record::read::<StoredImage>(&self.record_path(&ImageId(digest.clone())))? {
+                Some(stored) => Some(stored),
+                None => self.of_index(&digest)?,
+            };
             let stored = stored.ok_or_else(|| Error::ImageNotFound { name: name.to_owned() })?;
             return Ok((stored, None));
         }
@@ -448,6 +462,15 @@ impl Store {
                 Err(Error::ImageNotFound { name: name.chars().take(300).collect() })
             }
         }
+    }
+
+    /// Of the images that came by an index, the one for this machine, or any.
+    fn of_index(&self, index: &Digest) -> Result<Option<StoredImage>> {
+        let mut images = self.stored_images()?;
+        images.retain(|image| image.index.as_ref() == Some(index));
+        let host = Platform::host();
+        images.sort_by_key(|image| !image.facts.as_ref().is_some_and(|facts| host.matches(&facts.platform)));
+        Ok(images.into_iter().next())
     }
 
     fn by_prefix(&self, name: &str) -> Result<Option<StoredImage>> {

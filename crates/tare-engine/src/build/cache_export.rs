@@ -67,8 +67,8 @@ fn export_to_registry(
     progress: &dyn PushProgress,
 ) -> Result<()> {
     let client = Client::new(ClientOptions::of_host()?);
-    let push = Push { client: &client, reference, progress, known, compress: true };
-    let layers = push.layers(layers)?;
+    let push = Push { client: &client, reference, progress, known };
+    let layers = push.layers(layers, true)?;
     let config = known.store().put_bytes(CONFIG_TYPE, &encode(document))?;
     push.document(&config)?;
     client.put_manifest(reference, media_type::OCI_MANIFEST, &manifest(config, layers))?;

@@ -87,14 +87,12 @@ impl Engine {
             }
             images.push(store.find(&image.id.to_string())?);
         }
-        let saved: Vec<Saved> = match (index, images.first()) {
-            (Some(index), Some(first)) => {
-                // It may have come by another index before.
-                let image = ImageRecord { index: Some(index.clone()), ..first.clone() };
-                vec![Saved { image, names: names.to_vec(), platforms: images }]
+        let saved: Vec<Saved> = match (index, images.first().cloned()) {
+            (Some(index), Some(image)) => {
+                vec![Saved { image, names: names.to_vec(), platforms: Some((index.clone(), images)) }]
             }
             _ => {
-                let one = |image| Saved { image, names: names.to_vec(), platforms: Vec::new() };
+                let one = |image| Saved { image, names: names.to_vec(), platforms: None };
                 images.into_iter().map(one).collect()
             }
         };

@@ -106,16 +106,18 @@ impl EngineExecutor<'_> {
             };
         };
         let resolved = resolved(&reference, source_digest(&image, &reference));
-        let chosen = match &image.index {
+        let index = store.index_of(&reference)?.or_else(|| image.index.clone());
+        let chosen = match &index {
             Some(index) => self.chosen(index, wanted.platform)?,
             None => None,
         };
         match chosen {
             Some(chosen) if chosen != image.manifest => {
                 // The name stands for the image of another platform; this one may have come, too.
-                match store.summaries()?.into_iter().find(|other| other.manifest == chosen) {
+                let parts = index.map(|index| store.parts_of(&index)).transpose()?.unwrap_or_default();
+                match parts.into_iter().find(|part| part.entry.digest == chosen).and_then(|part| part.image) {
                     Some(other) => {
-                        let image = store.find(&other.id.to_string())?;
+                        let image = store.find(&other.to_string())?;
                         Ok(Local::Found(Box::new(FoundImage::new(image, resolved))))
                     }
                     None => Ok(Local::OtherPlatform(image.config.platform())),

@@ -48,7 +48,13 @@ impl Engine {
         }
         // From here until the record tells of them, nobody may collect the image's layers.
         let lease = self.store()?.lease()?;
-        let image = self.image_or_built_in(&spec.image)?;
+        let image = match &spec.platform {
+            Some(platform) => match self.image_for(&spec.image, platform) {
+                Err(Error::NoSuchImage { .. }) => self.image_or_built_in(&spec.image)?,
+                image => image?.into(),
+            },
+            None => self.image_or_built_in(&spec.image)?,
+        };
         let mut warnings = Vec::new();
         validate(&mut spec, &mut warnings)?;
         let mut random = [0; 40];
@@ -202,7 +208,7 @@ fn merge(id: &ContainerId, spec: ContainerSpec, image: &Image, warnings: &mut Ve
         (None, NetworkMode::Bridge | NetworkMode::None) => id.short().to_owned(),
     };
     let platform = image.config.platform();
-    if !Platform::host().matches(&platform) {
+    if spec.platform.is_none() && !Platform::host().matches(&platform) {
         warnings.push(format!(
             "The requested image's platform ({platform}) does not match the detected host platform ({}) and no specific platform was requested",
             Platform::host()

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tare_spec::Platform;
 use tare_spec::port::PortMapping;
 
 /// A wish for a container: everything `create` takes. Empty and `None` mean "as the image says".
@@ -9,6 +10,9 @@ use tare_spec::port::PortMapping;
 pub struct ContainerSpec {
     /// The image as the person named it: reference, digest or id.
     pub image: String,
+    /// For which platform the image must be; any when absent.
+    #[serde(default)]
+    pub platform: Option<Platform>,
     /// Command and arguments; empty takes the image's.
     pub command: Vec<String>,
     /// Entry point; `Some` of an empty list removes the image's.

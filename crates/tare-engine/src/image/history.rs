@@ -30,8 +30,10 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::NoSuchImage`]; [`crate::Error::PlatformMismatch`] where it is not for the wanted platform.
     pub fn image_history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryStep>> {
-        let image = self.image(name)?;
-        image.check_platform(name, platform)?;
+        let image = match platform {
+            Some(platform) => self.image_for(name, platform)?.into(),
+            None => self.image(name)?,
+        };
         let layers = self.store()?.layers();
         steps(&image, |layer| Ok(layers.usage(layer)?))
     }

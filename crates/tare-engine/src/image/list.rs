@@ -1,12 +1,12 @@
 //! Lists of images, and all of one.
 
-use super::{Image, pattern, platforms};
+use super::{Image, pattern};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::file;
 use jiff::Timestamp;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tare_spec::image::{Descriptor, Document, MANIFEST_LIMIT};
 use tare_spec::{DiffId, Digest, ImageId, Platform, Reference};
 use tare_store::Facts;
@@ -43,7 +43,7 @@ pub struct ImageSummary {
 pub struct ImageFilter {
     /// Shell patterns of names: familiar or full, with or without the tag.
     pub references: Vec<String>,
-    /// Only those without tags, or only those with; one whose index belongs to an image with a name counts as that.
+    /// Only those without tags, or only those with; one that is part of what a name stands for counts as that.
     pub dangling: Option<bool>,
     /// `name` or `name=value`.
     pub labels: Vec<String>,
@@ -85,10 +85,12 @@ impl Engine {
             return Err(Error::invalid(format!("invalid filter 'reference={bad}': syntax error in pattern")));
         }
         let mut images: Vec<ImageSummary> = self.store()?.summaries()?.into_iter().map(ImageSummary::from).collect();
-        let named = platforms::named_indexes(&images);
+        // Asked for only where something has no name.
+        let is_nameless = |image: &ImageSummary| image.tags.is_empty() && image.digests.is_empty();
+        let parts = if images.iter().any(is_nameless) { self.store()?.parts(&|_| true)? } else { BTreeSet::new() };
         images.retain_mut(|image| {
             let made = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
-            let dangling = image.tags.is_empty() && !platforms::is_part(image, &named);
+            let dangling = image.tags.is_empty() && !(is_nameless(image) && parts.contains(&image.id));
             let kept = before.is_none_or(|before| made < before)
                 && since.is_none_or(|since| made > since)
                 && filter.dangling.is_none_or(|wanted| wanted == dangling)
@@ -130,10 +132,12 @@ impl Engine {
     /// [`Error::NoSuchImage`]; [`Error::PlatformMismatch`] where it is not for the wanted platform.
     pub fn inspect_image(&self, name: &str, platform: Option<&Platform>) -> Result<ImageDetails> {
         let store = self.store()?;
-        let found = self.find_image(name)?.image;
+        let found = match platform {
+            Some(platform) => self.image_for(name, platform)?,
+            None => self.find_image(name)?.image,
+        };
         let (document, tagged) = (found.index.clone().unwrap_or_else(|| found.manifest.clone()), found.tagged);
         let image = Image::from(found);
-        image.check_platform(name, platform)?;
         let bytes = store.blob(&document, MANIFEST_LIMIT)?;
         let media_type = match Document::parse(&bytes, None)? {
             Document::Manifest(manifest) => manifest.media_type,
@@ -165,19 +169,6 @@ impl Image {
     #[must_use]
     pub fn created(&self) -> Option<Timestamp> {
         self.config.created.as_deref().and_then(|text| text.parse().ok())
-    }
-
-    /// Compares its platform with the one that the person wants.
-    pub(crate) fn check_platform(&self, name: &str, wanted: Option<&Platform>) -> Result<()> {
-        let found = self.config.platform();
-        match wanted.filter(|wanted| !wanted.matches(&found)) {
-            None => Ok(()),
-            Some(wanted) => Err(Error::PlatformMismatch {
-                name: name.to_owned(),
-                found: Box::new(found),
-                wanted: Box::new(wanted.clone()),
-            }),
-        }
     }
 }
 

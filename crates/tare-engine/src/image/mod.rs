@@ -84,8 +84,9 @@ impl Engine {
         if target.digest().is_some() {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
-        let image = self.image(source)?;
-        Ok(self.store()?.tag(&target.with_default_tag(), &image.id)?)
+        let found = self.find_image(source)?;
+        let index = self.named_index(source, &found.image, found.reference.as_ref())?;
+        Ok(self.store()?.tag(&target.with_default_tag(), &found.image.id, index.as_ref())?)
     }
 }
 

@@ -1,64 +1,73 @@
-//! Images for several platforms: one of them has the names, and the others are found through the index that all of them have.
+//! Images for several platforms: one of them has the name, and the name has the index of all.
 
-use super::ImageSummary;
-use std::collections::BTreeSet;
-use tare_spec::Digest;
-use tare_spec::image::{Index, MANIFEST_LIMIT};
-use tare_store::Store;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use tare_spec::image::Descriptor;
+use tare_spec::{Digest, ImageId, Platform, Reference};
+use tare_store::{ImageRecord, Store};
 
-/// An image as it takes part in an index.
-pub(crate) trait Part {
-    /// Whether it has a name of its own.
-    fn is_named(&self) -> bool;
-    /// The index that names it.
-    fn index(&self) -> Option<&Digest>;
-    /// Its manifest.
-    fn manifest(&self) -> &Digest;
+/// What a name's index names, in its order, if all of that is here: who pulls gets one platform of it only.
+pub(crate) fn whole(store: &Store, index: &Digest) -> Result<Option<Vec<(Descriptor, ImageId)>>> {
+    let parts = store.parts_of(index)?;
+    let here: Option<Vec<_>> = parts.into_iter().map(|part| Some((part.entry, part.image?))).collect();
+    Ok(here.filter(|parts| !parts.is_empty()))
 }
 
-impl Part for ImageSummary {
-    fn is_named(&self) -> bool {
-        !self.tags.is_empty() || !self.digests.is_empty()
+impl Engine {
+    /// All images that a name stands for, where all of them are here; else none.
+    pub(crate) fn platforms_of(&self, index: Option<&Digest>) -> Result<Vec<ImageRecord>> {
+        let store = self.store()?;
+        let Some(index) = index else { return Ok(Vec::new()) };
+        let parts = whole(store, index)?.unwrap_or_default();
+        parts.into_iter().map(|(_, id)| Ok(store.find(&id.to_string())?)).collect()
     }
 
-    fn index(&self) -> Option<&Digest> {
-        self.index.as_ref()
+    /// The image for a platform, of those that a word stands for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; [`Error::PlatformMismatch`] where none of them is for it.
+    pub(crate) fn image_for(&self, word: &str, platform: &Platform) -> Result<ImageRecord> {
+        let found = self.find_image(word)?;
+        let index = self.named_index(word, &found.image, found.reference.as_ref())?;
+        self.of_platform(word, found.image, index.as_ref(), platform)
     }
 
-    fn manifest(&self) -> &Digest {
-        &self.manifest
+    /// The same, where it is known which image and index the word leads to.
+    pub(crate) fn of_platform(
+        &self,
+        word: &str,
+        image: ImageRecord,
+        index: Option<&Digest>,
+        platform: &Platform,
+    ) -> Result<ImageRecord> {
+        let store = self.store()?;
+        if platform.matches(&image.config.platform()) {
+            return Ok(image);
+        }
+        for part in index.map(|index| store.parts_of(index)).transpose()?.unwrap_or_default() {
+            let Some(id) = part.image else { continue };
+            let other = store.find(&id.to_string())?;
+            if platform.matches(&other.config.platform()) {
+                return Ok(other);
+            }
+        }
+        Err(Error::PlatformMismatch {
+            name: word.to_owned(),
+            found: Box::new(image.config.platform()),
+            wanted: Box::new(platform.clone()),
+        })
     }
-}
 
-impl Part for tare_store::ImageSummary {
-    fn is_named(&self) -> bool {
-        !self.references.is_empty() || !self.repo_digests.is_empty()
+    /// The index that a person's word for an image stands for: that of the name, or the one whose digest it is.
+    pub(crate) fn named_index(
+        &self,
+        word: &str,
+        image: &ImageRecord,
+        name: Option<&Reference>,
+    ) -> Result<Option<Digest>> {
+        match name {
+            Some(name) => Ok(self.store()?.index_of(name)?),
+            None => Ok(image.index.clone().filter(|index| Digest::parse(word).is_ok_and(|digest| digest == *index))),
+        }
     }
-
-    fn index(&self) -> Option<&Digest> {
-        self.index.as_ref()
-    }
-
-    fn manifest(&self) -> &Digest {
-        &self.manifest
-    }
-}
-
-/// The indexes of images that have names: what else they name belongs to those images.
-pub(crate) fn named_indexes<P: Part>(images: &[P]) -> BTreeSet<Digest> {
-    images.iter().filter(|image| image.is_named()).filter_map(|image| image.index().cloned()).collect()
-}
-
-/// Whether an image has no name because another one of its index has it.
-pub(crate) fn is_part<P: Part>(image: &P, named: &BTreeSet<Digest>) -> bool {
-    !image.is_named() && image.index().is_some_and(|index| named.contains(index))
-}
-
-/// What an index names, in its order, if all of that is here: who pulls gets one platform of it only.
-pub(crate) fn whole<'a, P: Part>(store: &Store, images: &'a [P], index: &Digest) -> Option<(Index, Vec<&'a P>)> {
-    // Without it, or damaged: `system check` tells.
-    let document = Index::parse(&store.blob(index, MANIFEST_LIMIT).ok()?, None).ok()?;
-    let find = |digest: &Digest| images.iter().find(|image| image.manifest() == digest);
-    let parts: Option<Vec<&P>> = document.manifests.iter().map(|entry| find(&entry.digest)).collect();
-    parts.map(|parts| (document, parts))
 }

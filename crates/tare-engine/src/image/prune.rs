@@ -1,6 +1,5 @@
 //! Removing images that no container uses, and content that nothing refers to.
 
-use super::platforms;
 use super::used::{UsedLayers, Without};
 use super::{ImageFilter, ImageRemoval, ImageSummary};
 use crate::engine::Engine;
@@ -140,11 +139,11 @@ impl Engine {
         }
         images.retain(|image| !users.contains(&image.id));
         let going: BTreeSet<ImageId> = images.iter().map(|image| image.id.clone()).collect();
-        let mut all = self.images(&ImageFilter::default())?;
-        all.retain(|image| !going.contains(&image.id));
         // What stays under a name stays for all its platforms.
-        let staying = platforms::named_indexes(&all);
-        images.retain(|image| !platforms::is_part(image, &staying));
+        let staying = self.store()?.parts(&|image| !going.contains(image))?;
+        images.retain(|image| !image.tags.is_empty() || !image.digests.is_empty() || !staying.contains(&image.id));
+        // Names first: until they are gone, what they stand for cannot go.
+        images.sort_by_key(|image| image.tags.is_empty() && image.digests.is_empty());
         Ok(images)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tare_registry::{Client, ClientOptions};
 use tare_spec::image::{CONFIG_LIMIT, Compression, Descriptor, Index, MANIFEST_LIMIT, layer_compression, media_type};
-use tare_spec::{DiffId, Digest, Reference};
+use tare_spec::{DiffId, Digest, ImageId, Reference};
 use tare_store::{ImageSummary, Store};
 
 /// What to push.
@@ -99,12 +99,24 @@ impl Engine {
         progress.event(PushEvent::Repository(&reference));
         let client = Client::new(ClientOptions::of_host()?);
         let known = Known::of(store, &images);
-        // What came from a registry goes as it came.
-        let compress = image.repo_digests.is_empty();
-        let push = Push { client: &client, reference: &reference, progress, known: &known, compress };
-        let index = image.index.as_ref().and_then(|index| platforms::whole(store, &images, index));
-        let pushed = match index {
-            Some((index, parts)) => push.index(index, &parts, image.index.as_ref())?,
+        let push = Push { client: &client, reference: &reference, progress, known: &known };
+        let index = store.index_of(&reference)?;
+        let parts = index.as_ref().map(|index| platforms::whole(store, index)).transpose()?.flatten();
+        let all = parts.as_ref().and_then(|parts| {
+            let find = |id: &ImageId| images.iter().find(|image| image.id == *id);
+            parts.iter().map(|(_, id)| find(id)).collect::<Option<Vec<_>>>()
+        });
+        let pushed = match index.zip(all) {
+            Some((index, parts)) => {
+                let pushed = push.index(&index, &parts)?;
+                store.tag(&reference, &image.id, Some(&pushed.digest))?;
+                store.tag(
+                    &reference.without_version().at_digest(pushed.digest.clone()),
+                    &image.id,
+                    Some(&pushed.digest),
+                )?;
+                pushed
+            }
             None => {
                 let manifest = push.image(image)?;
                 let digest = client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
@@ -112,10 +124,10 @@ impl Engine {
                     store.put_bytes(&manifest.media_type, &manifest.bytes)?;
                     store.put_image(&digest, None)?;
                 }
+                store.tag(&reference.without_version().at_digest(digest.clone()), &image.id, None)?;
                 Document { digest, ..manifest }
             }
         };
-        store.tag(&reference.without_version().at_digest(pushed.digest.clone()), &image.id)?;
         drop(lease);
         Ok(Pushed { reference, digest: pushed.digest, size: pushed.bytes.len() as u64 })
     }
@@ -175,8 +187,6 @@ pub(crate) struct Push<'a> {
     pub(crate) reference: &'a Reference,
     pub(crate) progress: &'a dyn PushProgress,
     pub(crate) known: &'a Known<'a>,
-    /// Whether layers go compressed that are here uncompressed.
-    pub(crate) compress: bool,
 }
 
 /// A manifest or an index, as it goes into the registry.
@@ -192,7 +202,11 @@ impl Push<'_> {
         let store = self.known.store;
         let mut manifest = store.manifest(&image.manifest)?;
         let layers: Vec<(Descriptor, DiffId)> = manifest.layers.iter().cloned().zip(image.layers.clone()).collect();
-        let layers = self.layers(&layers)?;
+        // What came from a registry, or went there, goes as it is known there.
+        let known_there = |name: &Reference| {
+            name.digest().is_some_and(|digest| *digest == image.manifest || Some(digest) == image.index.as_ref())
+        };
+        let layers = self.layers(&layers, !image.repo_digests.iter().any(known_there))?;
         self.document(&manifest.config)?;
         let bytes = if layers == manifest.layers {
             store.blob(&image.manifest, MANIFEST_LIMIT)?
@@ -206,42 +220,40 @@ impl Push<'_> {
     }
 
     /// Sends an index with all its images. What they have become is recorded.
-    fn index(&self, mut index: Index, parts: &[&ImageSummary], before: Option<&Digest>) -> Result<Document> {
+    fn index(&self, before: &Digest, parts: &[&ImageSummary]) -> Result<Document> {
         let store = self.known.store;
-        let mut manifests = Vec::new();
+        let mut bytes = store.blob(before, MANIFEST_LIMIT)?;
+        let mut index = Index::parse(&bytes, None)?;
+        let mut changed = Vec::new();
         for (entry, part) in index.manifests.iter_mut().zip(parts) {
             let manifest = self.image(part)?;
             // By its digest: only the index has the name.
-            let digest = if manifest.digest == part.manifest { part.manifest.clone() } else { manifest.digest.clone() };
-            let reference = self.reference.at_digest(digest);
+            let reference = self.reference.at_digest(manifest.digest.clone());
             self.client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
-            if manifest.digest != part.manifest {
-                entry.digest = manifest.digest.clone();
-                entry.size = manifest.bytes.len() as u64;
+            if manifest.digest != entry.digest {
+                (entry.digest, entry.size) = (manifest.digest.clone(), manifest.bytes.len() as u64);
+                changed.push(manifest);
             }
-            manifests.push(manifest);
         }
-        let changed = parts.iter().zip(&manifests).any(|(part, manifest)| part.manifest != manifest.digest);
-        let bytes = match before.filter(|_| !changed) {
-            Some(before) => store.blob(before, MANIFEST_LIMIT)?,
-            None => encode(&index),
-        };
+        if !changed.is_empty() {
+            bytes = encode(&index);
+        }
         let kind = Some(index.media_type).filter(|kind| !kind.is_empty());
         let media_type = kind.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
         let digest = self.client.put_manifest(self.reference, &media_type, &bytes)?;
-        if changed {
+        if !changed.is_empty() {
             store.put_bytes(&media_type, &bytes)?;
-            for manifest in &manifests {
-                store.put_bytes(&manifest.media_type, &manifest.bytes)?;
-                store.put_image(&manifest.digest, Some(&digest))?;
-            }
+        }
+        for manifest in &changed {
+            store.put_bytes(&manifest.media_type, &manifest.bytes)?;
+            store.put_image(&manifest.digest, Some(&digest))?;
         }
         Ok(Document { media_type, digest, bytes })
     }
 
-    /// Sends the layers that the registry has not got, some at a time, and returns how the manifest must name all of them. The
+    /// Sends the layers that the registry has not got, some at a time, and returns how the manifest must name all of them. With `compress` those that are here uncompressed go compressed. The
     /// first failure ends it when those under way have ended.
-    pub(crate) fn layers(&self, layers: &[(Descriptor, DiffId)]) -> Result<Vec<Descriptor>> {
+    pub(crate) fn layers(&self, layers: &[(Descriptor, DiffId)], compress: bool) -> Result<Vec<Descriptor>> {
         for (_, diff_id) in layers {
             self.progress.event(PushEvent::Waiting(diff_id));
         }
@@ -251,7 +263,7 @@ impl Push<'_> {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some((layer, diff_id)) = layers.get(index) else { return Ok(()) };
-                match self.layer(layer, diff_id) {
+                match self.layer(layer, diff_id, compress) {
                     Ok(layer) => drop(pushed.lock().expect("nobody panics with it").insert(index, layer)),
                     Err(error) => {
                         next.store(layers.len(), Ordering::Relaxed);
@@ -271,9 +283,9 @@ impl Push<'_> {
         Ok(pushed.into_inner().expect("nobody panics with it").into_values().collect())
     }
 
-    fn layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Descriptor> {
+    fn layer(&self, layer: &Descriptor, diff_id: &DiffId, compress: bool) -> Result<Descriptor> {
         self.progress.event(PushEvent::Preparing(diff_id));
-        let compress = self.compress && layer.digest == diff_id.0;
+        let compress = compress && layer.digest == diff_id.0;
         let mut layer = if compress { self.known.compressed(layer, diff_id)? } else { layer.clone() };
         if self.is_there(&layer, diff_id)? {
             return Ok(layer);

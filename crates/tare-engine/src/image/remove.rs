@@ -1,13 +1,11 @@
 //! Removing names and images.
 
-use super::platforms::Part;
 use crate::container::view::{ContainerSummary, ListFilter};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::state::record::Status;
 use std::collections::BTreeSet;
-use tare_spec::{Digest, ImageId, Reference};
-use tare_store::ImageOutline;
+use tare_spec::{Digest, Reference};
 
 /// One thing `rmi` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +34,10 @@ impl Engine {
     fn try_remove_image(&self, name: &str, force: bool) -> Result<Option<Vec<ImageRemoval>>> {
         let (image, reference) = self.store()?.resolve_outline(name).map_err(super::not_found)?;
         let id = &image.id;
+        let index = match &reference {
+            Some(reference) => self.store()?.index_of(reference)?,
+            None => image.index.clone(),
+        };
         // What an unreadable container uses is not known here; its layers stay, see `UsedLayers`.
         let containers = self.list(&ListFilter { all: true, ..ListFilter::default() })?.containers;
         let users: Vec<&ContainerSummary> = containers.iter().filter(|container| container.image_id == *id).collect();
@@ -53,10 +55,20 @@ impl Engine {
             }
             if !last || running.is_some() {
                 let names = self.store()?.untag(&reference)?;
-                return Ok(Some(names.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect()));
+                let untagged = names.iter().map(|name| ImageRemoval::Untagged(name.familiar()));
+                let parts = self.forget_parts(index.as_ref(), &containers)?;
+                if !parts.is_empty() {
+                    self.collect()?;
+                }
+                return Ok(Some(untagged.chain(parts).collect()));
             }
         } else {
             let action = format!("delete {}", id.0.short());
+            let is_nameless = image.references.is_empty() && image.repo_digests.is_empty();
+            if is_nameless && self.store()?.parts(&|_| true)?.contains(id) {
+                let reason = "a name stands for it together with images for other platforms".to_owned();
+                return in_use(action, "cannot be forced", reason);
+            }
             if let Some(user) = running {
                 let reason = format!("image is being used by running container {}", user.id.short());
                 return in_use(action, "cannot be forced", reason);
@@ -70,34 +82,32 @@ impl Engine {
                 return in_use(action, "must be forced", "image is referenced in multiple repositories".into());
             }
         }
-        let parts = self.parts_without_name(&image, &containers)?;
         let known = image.references.iter().chain(&image.repo_digests).cloned().collect();
         let store = self.store()?;
         let Some(untagged) = store.forget_image(id, &known).map_err(super::not_found)? else { return Ok(None) };
         let mut removals: Vec<ImageRemoval> =
             untagged.iter().map(|name| ImageRemoval::Untagged(name.familiar())).collect();
         removals.push(ImageRemoval::Deleted(id.0.clone()));
-        for part in parts {
-            // One that got a name meanwhile, or was removed by somebody else, is no part any more.
-            match store.forget_image(&part, &BTreeSet::new()) {
-                Ok(None) | Err(tare_store::Error::ImageNotFound { .. }) => {}
-                Ok(Some(_)) => removals.push(ImageRemoval::Deleted(part.0)),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        removals.extend(self.forget_parts(index.as_ref(), &containers)?);
         removals.extend(self.collect()?.layers.into_iter().map(|layer| ImageRemoval::Deleted(layer.0)));
         Ok(Some(removals))
     }
 
-    /// The images for other platforms that go with an image.
-    fn parts_without_name(&self, image: &ImageOutline, containers: &[ContainerSummary]) -> Result<Vec<ImageId>> {
-        let Some(index) = &image.index else { return Ok(Vec::new()) };
-        let mut images = self.store()?.summaries()?;
-        images.retain(|other| other.id != image.id && other.index.as_ref() == Some(index));
-        if images.iter().any(Part::is_named) {
-            return Ok(Vec::new());
+    /// Removes the images that a name stood for which is gone now: those without a name that no other name stands for.
+    fn forget_parts(&self, index: Option<&Digest>, containers: &[ContainerSummary]) -> Result<Vec<ImageRemoval>> {
+        let store = self.store()?;
+        let mut removals = Vec::new();
+        for part in index.map(|index| store.parts_of(index)).transpose()?.unwrap_or_default() {
+            let Some(id) = part.image else { continue };
+            if containers.iter().any(|container| container.image_id == id) {
+                continue;
+            }
+            match store.forget_image(&id, &BTreeSet::new()) {
+                Ok(None) | Err(tare_store::Error::ImageNotFound { .. }) => {}
+                Ok(Some(_)) => removals.push(ImageRemoval::Deleted(id.0)),
+                Err(error) => return Err(error.into()),
+            }
         }
-        let used = |id: &ImageId| containers.iter().any(|container| container.image_id == *id);
-        Ok(images.into_iter().map(|other| other.id).filter(|id| !used(id)).collect())
+        Ok(removals)
     }
 }

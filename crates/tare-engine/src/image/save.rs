@@ -1,10 +1,9 @@
 //! Images as one file.
 
-use super::platforms;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::io::Write;
-use tare_spec::{Platform, Reference};
+use tare_spec::{Digest, Platform, Reference};
 use tare_store::{ImageRecord, Saved};
 
 impl Engine {
@@ -14,23 +13,28 @@ impl Engine {
     /// After an error the output holds anything.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`]; [`Error::InvalidParameter`] for an image of another platform than asked for.
+    /// [`crate::Error::NoSuchImage`]; [`crate::Error::PlatformMismatch`] where it is not for the wanted platform.
     pub fn save_images(&self, names: &[String], platform: Option<&Platform>, out: impl Write) -> Result<()> {
         let store = self.store()?;
         let _lease = store.lease()?;
         let mut images: Vec<Saved> = Vec::new();
         for name in names {
             for (image, reference) in self.named(name)? {
-                if let Some(platform) = platform.filter(|platform| !platform.matches(&image.config.platform())) {
-                    let actual = image.config.platform();
-                    return Err(Error::invalid(format!(
-                        "image {name} was found but its platform ({actual}) does not match the specified platform ({platform})"
-                    )));
-                }
-                let index = match images.iter().position(|saved| saved.image.id == image.id) {
+                let index = self.named_index(name, &image, reference.as_ref())?;
+                let (image, platforms) = match platform {
+                    None => {
+                        let all = self.platforms_of(index.as_ref())?;
+                        (image, index.filter(|_| !all.is_empty()).map(|index| (index, all)))
+                    }
+                    Some(platform) => (self.of_platform(name, image, index.as_ref(), platform)?, None),
+                };
+                let digest =
+                    |platforms: &Option<(Digest, Vec<ImageRecord>)>| platforms.as_ref().map(|all| all.0.clone());
+                let wanted = (&image.id, digest(&platforms));
+                let index = match images.iter().position(|saved| (&saved.image.id, digest(&saved.platforms)) == wanted)
+                {
                     Some(index) => index,
                     None => {
-                        let platforms = if platform.is_none() { self.platforms_of(&image)? } else { Vec::new() };
                         images.push(Saved { image, names: Vec::new(), platforms });
                         images.len() - 1
                     }
@@ -40,15 +44,6 @@ impl Engine {
             }
         }
         Ok(store.save_archive(&images, out)?)
-    }
-
-    /// All images of an image's index, where all of them are here.
-    pub(crate) fn platforms_of(&self, image: &ImageRecord) -> Result<Vec<ImageRecord>> {
-        let store = self.store()?;
-        let Some(index) = &image.index else { return Ok(Vec::new()) };
-        let images = store.summaries()?;
-        let parts = platforms::whole(store, &images, index).map(|(_, parts)| parts).unwrap_or_default();
-        parts.into_iter().map(|part| Ok(store.find(&part.id.to_string())?)).collect()
     }
 
     /// What a word means here: a name, all tags of a repository, or an id.

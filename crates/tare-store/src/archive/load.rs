@@ -110,7 +110,11 @@ impl Store {
         let Planned { names, id, manifest, index, documents, layers } = image;
         self.take_layers(archive, &layers, progress)?;
         // An image that is here keeps the manifest it came by, and with it the form of its layers.
-        let moved = match self.name_existing(&names, &id)? {
+        // The names stand for the index and its manifests, whatever the image came by before.
+        for (descriptor, bytes) in documents.iter().filter(|_| index.is_some()) {
+            self.put_blob(descriptor, &mut bytes.as_slice())?;
+        }
+        let moved = match self.name_existing(&names, &id, index.as_ref())? {
             Some(moved) => moved,
             None => {
                 for (descriptor, bytes) in &documents {

@@ -19,8 +19,8 @@ pub struct Saved {
     pub image: ImageRecord,
     /// Names with tags.
     pub names: Vec<Reference>,
-    /// All images of its index, itself among them, in the index's order, where the whole index goes; else nothing.
-    pub platforms: Vec<ImageRecord>,
+    /// Where all platforms go: the index that its names stand for, and all images of that, itself among them, in its order.
+    pub platforms: Option<(Digest, Vec<ImageRecord>)>,
 }
 
 /// One image of `manifest.json`.
@@ -105,8 +105,8 @@ impl Store {
             repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
             layers,
         });
-        if let Some(index) = image.index.as_ref().filter(|_| !platforms.is_empty()) {
-            entry = self.plan_index(index, platforms, plan)?;
+        if let Some((index, images)) = platforms {
+            entry = self.plan_index(index, images, plan)?;
         }
         if names.is_empty() {
             plan.index.push(entry);

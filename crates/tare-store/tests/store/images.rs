@@ -25,9 +25,9 @@ fn names_resolve_as_docker_resolves_them() {
     let Some(scratch) = Scratch::new() else { return };
     let store = scratch.store();
     let (web, manifest) = image(&store, &[layer(&store, "web")], "");
-    store.tag(&reference("nginx"), &web).unwrap();
-    store.tag(&reference("127.0.0.1:5000/team/web:1.0"), &web).unwrap();
-    store.tag(&reference("nginx").at_digest(manifest.clone()), &web).unwrap();
+    store.tag(&reference("nginx"), &web, None).unwrap();
+    store.tag(&reference("127.0.0.1:5000/team/web:1.0"), &web, None).unwrap();
+    store.tag(&reference("nginx").at_digest(manifest.clone()), &web, None).unwrap();
     // Images until two ids begin with the same digit: seventeen of them at the most.
     let mut ids = vec![web.clone()];
     while ids.iter().filter(|id| id.0.hex()[..1] == ids.last().unwrap().0.hex()[..1]).count() < 2 {
@@ -41,7 +41,7 @@ fn names_resolve_as_docker_resolves_them() {
         .unwrap();
     // A tag that looks like the beginning of an id wins over the id.
     let other = ids[1].clone();
-    store.tag(&reference(&hex[..12]), &other).unwrap();
+    store.tag(&reference(&hex[..12]), &other, None).unwrap();
 
     let at_digest = format!("nginx@{manifest}");
     let with_both = format!("nginx:ignored@{manifest}");
@@ -98,13 +98,13 @@ fn a_tag_moves_and_the_image_stays() {
     let store = scratch.store();
     let (old, manifest) = image(&store, &[], "old");
     let (new, _) = image(&store, &[], "new");
-    store.tag(&reference("web"), &old).unwrap();
-    store.tag(&reference("web").at_digest(manifest.clone()), &old).unwrap();
-    store.tag(&reference("web"), &new).unwrap();
+    store.tag(&reference("web"), &old, None).unwrap();
+    store.tag(&reference("web").at_digest(manifest.clone()), &old, None).unwrap();
+    store.tag(&reference("web"), &new, None).unwrap();
     assert_eq!(store.find("web").unwrap().id, new);
     let record = store.find(old.0.as_str()).unwrap();
     assert_eq!((record.references.len(), record.repo_digests.len()), (0, 1));
-    let missing = store.tag(&reference("x"), &tare_spec::ImageId(sha256(b"nothing"))).unwrap_err();
+    let missing = store.tag(&reference("x"), &tare_spec::ImageId(sha256(b"nothing")), None).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
@@ -114,8 +114,8 @@ fn the_last_tag_takes_the_digests_of_its_repository_along() {
     let store = scratch.store();
     let (id, manifest) = image(&store, &[], "");
     for name in ["web:1", "web:2", "other:1"] {
-        store.tag(&reference(name), &id).unwrap();
-        store.tag(&reference(name).at_digest(manifest.clone()), &id).unwrap();
+        store.tag(&reference(name), &id, None).unwrap();
+        store.tag(&reference(name).at_digest(manifest.clone()), &id, None).unwrap();
     }
     assert_eq!(store.untag(&reference("web:1")).unwrap(), [reference("web:1")]);
     let with_digest = [reference("web:2"), reference("web").at_digest(manifest.clone())];
@@ -131,9 +131,9 @@ fn removal_keeps_what_others_share() {
     let [base, first_only, second_only] = ["base", "first", "second"].map(|name| layer(&store, name));
     let (first, first_manifest) = image(&store, &[base.clone(), first_only.clone()], "");
     let (second, _) = image(&store, &[base.clone(), second_only.clone()], "");
-    store.tag(&reference("first"), &first).unwrap();
-    store.tag(&reference("first").at_digest(first_manifest.clone()), &first).unwrap();
-    store.tag(&reference("second"), &second).unwrap();
+    store.tag(&reference("first"), &first, None).unwrap();
+    store.tag(&reference("first").at_digest(first_manifest.clone()), &first, None).unwrap();
+    store.tag(&reference("second"), &second, None).unwrap();
 
     let removal = remove(&store, &first, &unused);
     assert_eq!(removal.untagged, [reference("first:latest"), reference("first").at_digest(first_manifest.clone())]);
@@ -228,8 +228,8 @@ fn a_check_finds_what_is_damaged() {
     let [good, spoilt, gone] = ["good", "spoilt", "gone"].map(|name| layer(&store, name));
     let (id, manifest) = image(&store, &[good.clone(), spoilt.clone(), gone.clone()], "");
     let (other, other_manifest) = image(&store, &[good], "other");
-    store.tag(&reference("web"), &id).unwrap();
-    store.tag(&reference("other"), &other).unwrap();
+    store.tag(&reference("web"), &id, None).unwrap();
+    store.tag(&reference("other"), &other, None).unwrap();
     let before = store.check(&|_| {}).unwrap();
     assert_eq!((before.damages, before.layers, before.images), (vec![], 3, 2));
 
@@ -261,7 +261,7 @@ fn an_image_that_got_a_name_meanwhile_stays() {
     let (known, late) = (reference("known:1"), reference("late:1"));
     let named = store.put_named_image(&manifest, None, std::slice::from_ref(&known)).unwrap();
     assert_eq!(named, (id.clone(), vec![]));
-    store.tag(&late, &id).unwrap();
+    store.tag(&late, &id, None).unwrap();
     let seen = BTreeSet::from([known.clone()]);
     assert_eq!(store.remove_image(&id, &seen, &unused).unwrap(), None);
     assert_eq!(store.find("known:1").unwrap().references, [known, late]);

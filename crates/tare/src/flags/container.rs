@@ -140,8 +140,6 @@ pub(crate) struct Wish {
     pub(crate) spec: ContainerSpec,
     /// `--pull`.
     pub(crate) pull: PullPolicy,
-    /// `--platform`.
-    pub(crate) platform: Option<Platform>,
     /// `--quiet`.
     pub(crate) quiet: bool,
     /// `--cidfile`.
@@ -218,6 +216,7 @@ pub(crate) fn read(m: &Matches, detached: bool) -> Result<Wish, Failure> {
         dns: m.read_all("dns", words::address)?,
         stop_signal: m.one("stop-signal").filter(|signal| !signal.is_empty()).map(str::to_owned),
         stop_timeout: m.read("stop-timeout", numbers::integer)?,
+        platform: platform(m)?,
         ..ContainerSpec::default()
     };
     for bind in m.all("volume") {
@@ -240,7 +239,6 @@ pub(crate) fn read(m: &Matches, detached: bool) -> Result<Wish, Failure> {
         name,
         spec,
         pull: pull_policy(m).map_err(refuse)?,
-        platform: platform(m)?,
         quiet: m.switch("quiet")?,
         cidfile: m.one("cidfile").map(str::to_owned),
     })

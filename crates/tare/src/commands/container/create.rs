@@ -45,7 +45,9 @@ pub(crate) fn create(engine: &Engine, ui: &mut Ui, wish: &Wish) -> Result<Contai
     let made = loop {
         match engine.create(wish.name.as_deref(), wish.spec.clone()) {
             // Somebody may remove it again before it is used.
-            Err(Error::NoSuchImage { .. }) if wish.pull == PullPolicy::Missing && pulls < MOST_PULLS => {
+            Err(Error::NoSuchImage { .. } | Error::PlatformMismatch { .. })
+                if wish.pull == PullPolicy::Missing && pulls < MOST_PULLS =>
+            {
                 let name = Reference::parse(&wish.spec.image).map_err(|error| Failure::new(error.to_string()))?;
                 if !wish.quiet {
                     note(&format!("Unable to find image '{}' locally\n", name.with_default_tag().familiar()));
@@ -66,7 +68,7 @@ pub(crate) fn create(engine: &Engine, ui: &mut Ui, wish: &Wish) -> Result<Contai
 }
 
 fn pull_image(engine: &Engine, wish: &Wish) -> Result<(), Failure> {
-    let request = PullRequest { reference: wish.spec.image.clone(), platform: wish.platform.clone() };
+    let request = PullRequest { reference: wish.spec.image.clone(), platform: wish.spec.platform.clone() };
     pull::pull(engine, &request, wish.quiet, Box::new(io::stderr()), person_reads_errors())?;
     Ok(())
 }
