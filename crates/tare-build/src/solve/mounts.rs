@@ -290,7 +290,7 @@ impl<'a> Mounts<'a> {
                 owned.map_err(failed("give away", &unfinished))?;
                 let permissions = std::fs::Permissions::from_mode(*mode);
                 std::fs::set_permissions(&unfinished, permissions).map_err(failed("set the mode of", &unfinished))?;
-                match std::fs::rename(&unfinished, &data) {
+                match name_anew(&unfinished, &data) {
                     // Another one that shares it was faster.
                     Err(_) if data.exists() => remove_tree(&unfinished).map_err(failed("remove", &unfinished))?,
                     renamed => renamed.map_err(failed("rename to", &data))?,
@@ -318,6 +318,17 @@ impl<'a> Mounts<'a> {
     }
 }
 
+/// Renames a folder to what is not there yet. rename(2) by itself replaces an empty folder: the one that another step was given a moment ago,
+/// whose files would go with it.
+fn name_anew(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot promise it.
+        Err(rustix::io::Errno::INVAL) => std::fs::rename(from, to),
+        renamed => Ok(renamed?),
+    }
+}
+
 /// A mount without what differs between builds of the same thing: numbers of steps.
 fn plain(mount: &RunMount) -> RunMount {
     let mut mount = mount.clone();
@@ -339,4 +350,22 @@ fn read_secret(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(failed("open the secret", path))?;
     file.take(SECRET_LIMIT + 1).read_to_end(&mut bytes).map_err(failed("read the secret", path))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_anew;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn an_empty_folder_is_not_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let [first, second, name] = ["first", "second", "name"].map(|name| parent.path().join(name));
+        std::fs::create_dir(&first).unwrap();
+        std::fs::create_dir(&second).unwrap();
+        let ours = std::fs::metadata(&first).unwrap().ino();
+        name_anew(&first, &name).unwrap();
+        name_anew(&second, &name).unwrap_err();
+        assert_eq!(std::fs::metadata(&name).unwrap().ino(), ours);
+    }
 }
