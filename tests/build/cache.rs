@@ -123,20 +123,3 @@ fn verify_finds_what_chance_made() {
     assert!(differs.stderr.contains("ERROR: the two builds differ"), "{}", differs.stderr);
     host.tare(&["image", "inspect", "other"]).fails(1);
 }
-
-#[test]
-fn two_builds_at_once_do_the_work_once() {
-    let Some(host) = Host::new() else { return };
-    let context = Context::of_dockerfile(&host, "FROM BASE\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /chance\n");
-    host.pull("busybox");
-    let path = context.path();
-    let mut running: Vec<_> = (0..3).map(|_| host.tare(&["build", "-q", &path]).spawn()).collect();
-    let ids: Vec<String> = running
-        .iter_mut()
-        .map(|build| {
-            assert_eq!(build.wait(), 0, "{}", build.stderr.rest());
-            build.stdout.rest()
-        })
-        .collect();
-    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-}

@@ -110,19 +110,3 @@ fn stages_that_are_not_there() {
         &["target stage \"buidl\" could not be found", "hint: did you mean `--target build`?"],
     );
 }
-
-#[test]
-fn a_build_that_is_killed_leaves_nothing() {
-    let Some(host) = Host::new() else { return };
-    let context = Context::of_dockerfile(&host, "FROM BASE\nRUN echo begun; sleep 1000000\n");
-    let mut running = build(&host, &context, &["-t", "web"]).spawn();
-    running.stderr.expect(" begun\n");
-    running.signal(rustix::process::Signal::KILL);
-    running.wait();
-    host.assert_clean();
-    // The next command sweeps what was in the making.
-    host.tare(&["system", "df"]).ok();
-    context.write("Dockerfile", &format!("FROM {}\nRUN true\n", host.image("busybox")));
-    build(&host, &context, &["-t", "web"]).ok();
-    host.assert_clean();
-}

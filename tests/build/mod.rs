@@ -6,6 +6,7 @@ mod elsewhere;
 mod examples;
 mod failures;
 mod inputs;
+mod kills;
 pub(crate) mod local;
 mod outputs;
 mod platforms;
