@@ -11,19 +11,22 @@
 
 mod key;
 mod prune;
+mod sweep;
 mod wait;
 
 pub use key::{Key, Parts};
 pub use prune::{CacheEntry, CacheLimits, beyond};
+pub use sweep::sweep;
 pub use wait::Wait;
 
 use crate::error::{Error, Result};
 use crate::executor::Folders;
 use jiff::Timestamp;
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tare_spec::DiffId;
 use tare_spec::image::Descriptor;
@@ -137,8 +140,7 @@ impl Cache {
             let file = file.map_err(failed("open", &path))?;
             wait.lock(&file, &path, false)?;
             // Whoever had it has removed it.
-            let ours = file.metadata().map_err(failed("inspect", &path))?;
-            if fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+            if sweep::is_named(&file, &path)? {
                 return Ok(Claim { _lock: file, path });
             }
         }
@@ -169,7 +171,7 @@ impl Cache {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // While it is locked: who waits sees that it is another file then. One that stays does no harm.
+        // While it is locked: who waits sees that it is another file then. One that stays is swept.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -183,12 +185,21 @@ fn read(path: &Path) -> Option<Record> {
     (record.version == VERSION).then_some(record)
 }
 
-/// Writes a file so that it is there wholly or not at all as long as the machine runs.
+/// Writes a file so that it is there wholly or not at all as long as the machine runs. What a writer leaves that is killed, [`sweep()`] takes away
+/// from the folders of records.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
-    let mut options = File::options();
-    let written = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, path));
+    let mut file = loop {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+        let file = file.map_err(failed("create", &temporary))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .map_err(|errno| failed("lock", &temporary)(errno.into()))?;
+        // A sweep may have taken it before it was locked.
+        if sweep::is_named(&file, &temporary)? {
+            break file;
+        }
+    };
+    let written = file.write_all(bytes).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
         // What matters is why it could not be written.
         let _ = fs::remove_file(&temporary);

@@ -107,18 +107,19 @@ fn lock(path: &Path) -> Result<Option<Directory>> {
     }
 }
 
-/// Takes away what builds have left that were killed together with the processes of their steps: processes, cgroups,
+/// Takes away what builds have left that were killed: half records, and where the processes of their steps were killed as well, processes, cgroups,
 /// networks and files. What others work in stays.
 ///
 /// # Errors
 /// Everything that went wrong, after all was tried.
 pub(crate) fn sweep(engine: &Engine) -> Result<()> {
-    let folder = Folders::new(&engine.paths.root).work();
+    let folders = Folders::new(&engine.paths.root);
+    let mut errors: Vec<Error> = tare_build::cache::sweep(&folders).map_err(Error::from).err().into_iter().collect();
+    let folder = folders.work();
     let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Error::of_clean_up(errors),
         entries => entries.map_err(|source| Error::file("list", &folder, source))?,
     };
-    let mut errors = Vec::new();
     for entry in entries {
         let name = entry.map_err(|source| Error::file("list", &folder, source))?.file_name();
         // Whatever else somebody put there is not ours.
