@@ -38,6 +38,17 @@ mod faults {
         Scenario::new(&host, &["commit", "box", "made:1"], vec![Claim::Present("made:1".into())]).explore(fault);
     }
 
+    fn build(fault: Fault) {
+        let Some(host) = Host::new() else { return };
+        let image = host.pull("tiny");
+        let folder = host.folder().join("context");
+        std::fs::create_dir(&folder).unwrap();
+        // No RUN: what it starts is not traced for a fault. See `build::kills`.
+        std::fs::write(folder.join("Dockerfile"), format!("FROM {image}\nCOPY . /context/\nWORKDIR /made\n")).unwrap();
+        let arguments = ["build", "-q", "-t", "made:1", &folder.display().to_string()];
+        Scenario::new(&host, &arguments, vec![Claim::Present("made:1".into())]).explore(fault);
+    }
+
     fn rmi(fault: Fault) {
         let Some(host) = Host::new() else { return };
         let (tiny, other) = (host.pull("tiny"), host.pull("other"));
@@ -71,6 +82,9 @@ mod faults {
         commit_is_killed: commit, Kill;
         commit_meets_a_full_disk: commit, Full;
         commit_meets_a_broken_disk: commit, Broken;
+        build_is_killed: build, Kill;
+        build_meets_a_full_disk: build, Full;
+        build_meets_a_broken_disk: build, Broken;
         rmi_is_killed: rmi, Kill;
         rmi_meets_a_full_disk: rmi, Full;
         rmi_meets_a_broken_disk: rmi, Broken;

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// The folders that a command about images may change.
-const FOLDERS: [&str; 3] = ["blobs", "images", "layers"];
+const FOLDERS: [&str; 4] = ["blobs", "build", "images", "layers"];
+
+/// Those in which what is half done has a place of its own.
+const WITH_TEMPORARY: [&str; 3] = ["blobs", "images", "layers"];
 
 /// At how many calls a command goes wrong where `TARE_CRASH_STRIDE` does not say at every how many: all of them take minutes.
 const POINTS: usize = 12;
@@ -40,7 +43,7 @@ impl<'a> Scenario<'a> {
         copy(&host.root(), &this.host.folder().join("base"));
         this.tare().ok();
         this.done.iter().for_each(|claim| this.verify(claim));
-        host.tare(&["image", "prune", "-a", "-f"]).ok();
+        this.prune();
         this.clean = this.files();
         this
     }
@@ -103,7 +106,7 @@ impl<'a> Scenario<'a> {
         assert!(code == 0 || code == 1 && stderr.contains("No such image"), "again: {code}\n{stdout}{stderr}");
         self.done.iter().for_each(|claim| self.verify(claim));
         self.verify_store();
-        self.host.tare(&["image", "prune", "-a", "-f"]).ok();
+        self.prune();
         let left = self.files();
         assert!(left == self.clean, "left behind: {:?}", left.symmetric_difference(&self.clean));
     }
@@ -111,7 +114,7 @@ impl<'a> Scenario<'a> {
     /// Nothing is damaged, and this command, the next one, has swept what was half done.
     fn verify_store(&self) {
         assert_eq!(self.host.tare(&["system", "check", "-q"]).ok(), "");
-        for folder in FOLDERS.map(|folder| self.host.root().join(folder).join("temporary")) {
+        for folder in WITH_TEMPORARY.map(|folder| self.host.root().join(folder).join("temporary")) {
             let left: Vec<_> = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path()).collect();
             assert!(left.is_empty(), "{left:?}");
         }
@@ -129,6 +132,12 @@ impl<'a> Scenario<'a> {
                 assert!(said.stderr.contains("No such image"), "{}", said.stderr);
             }
         }
+    }
+
+    /// Takes away all that nobody uses.
+    fn prune(&self) {
+        self.host.tare(&["image", "prune", "-a", "-f"]).ok();
+        self.host.tare(&["builder", "prune", "-a", "-f"]).ok();
     }
 
     /// All files of the store, by their paths.
