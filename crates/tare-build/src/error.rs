@@ -116,7 +116,7 @@ pub enum Error {
         actual: Digest,
     },
     /// A process that failed, in Docker's words.
-    #[error("process {command:?} did not complete successfully: exit code: {exit_code}")]
+    #[error("process {command:?} did not complete successfully: {}", ended(*exit_code, *out_of_memory))]
     Failed {
         /// How the step is shown.
         step: String,
@@ -126,6 +126,8 @@ pub enum Error {
         command: String,
         /// What it ended with.
         exit_code: u8,
+        /// Whether the kernel killed some of it because memory ran out.
+        out_of_memory: bool,
     },
     /// A secret that a step requires and nobody gives.
     #[error("line {}: secret {id}: not found", lines.first)]
@@ -290,6 +292,17 @@ impl Error {
         self.kind() == ErrorKind::Cancelled
     }
 }
+
+/// How a process failed. BuildKit's words where SIGKILL was the kernel's own; a process whose children were killed has a code that tells more.
+fn ended(exit_code: u8, out_of_memory: bool) -> String {
+    match (exit_code, out_of_memory) {
+        (KILLED, true) => "cannot allocate memory".to_owned(),
+        _ => format!("exit code: {exit_code}"),
+    }
+}
+
+/// The exit code of a process that SIGKILL ended.
+const KILLED: u8 = 128 + 9;
 
 /// The error with all its causes.
 pub(crate) fn text(error: &dyn std::error::Error) -> String {

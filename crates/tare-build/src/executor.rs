@@ -205,6 +205,8 @@ pub enum MountSource {
 pub struct Finished {
     /// 0 to 255; 128 + n for signal n.
     pub exit_code: u8,
+    /// Whether the kernel killed some of it because memory ran out.
+    pub out_of_memory: bool,
     /// What it changed, as the upper directory of an overlay. Targets of mounts that were made for it are not in there.
     pub upper: PathBuf,
     /// Dropped, it takes `upper` away.

@@ -39,7 +39,12 @@ fn text(code: u8, oom: bool, memory: Option<u64>) -> Option<String> {
 }
 
 /// What the exit code of a step of a build means, when it is one that is often misunderstood.
-pub(crate) fn step(code: u8) -> Option<String> {
+pub(crate) fn step(code: u8, out_of_memory: bool) -> Option<String> {
+    if out_of_memory {
+        return Some(format!(
+            "exit code {code}: the kernel ended a process of this step because memory ran out; fewer jobs at once (`make -j2`) need less"
+        ));
+    }
     let means = match code {
         // apt-get's only one.
         100 => {
@@ -64,10 +69,12 @@ mod tests {
 
     #[test]
     fn so_are_those_of_steps() {
-        assert_eq!(step(1), None);
-        assert_eq!(step(139).unwrap(), "exit code 139: ended by SIGSEGV");
-        assert!(step(100).unwrap().contains("apt-get update"));
-        assert!(step(137).unwrap().contains("for want of memory"));
+        assert_eq!(step(1, false), None);
+        assert_eq!(step(139, false).unwrap(), "exit code 139: ended by SIGSEGV");
+        assert!(step(100, false).unwrap().contains("apt-get update"));
+        assert!(step(137, false).unwrap().contains("for want of memory"));
+        // The one that ended may be another one.
+        assert!(step(2, true).unwrap().starts_with("exit code 2: the kernel ended a process"));
     }
 
     #[test]

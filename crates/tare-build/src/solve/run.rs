@@ -66,6 +66,7 @@ impl<'a> Running<'a> {
                 lines: self.job.lines(),
                 command: self.run.args.join(" "),
                 exit_code,
+                out_of_memory: finished.out_of_memory,
             }),
         }
     }

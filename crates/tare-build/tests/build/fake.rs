@@ -236,7 +236,7 @@ impl Executor for Fake<'_> {
         if self.cancelled.is_set() {
             return Err(ExecutorError::new(ErrorKind::Cancelled, "cancelled"));
         }
-        Ok(Finished { exit_code, upper, scratch: Box::new(scratch) })
+        Ok(Finished { exit_code, out_of_memory: false, upper, scratch: Box::new(scratch) })
     }
 
     fn cancel(&self) {

@@ -1,23 +1,30 @@
 //! The configuration (runtime specification, `config.json`) of a build step's process.
 
 use super::request::{RunMount, RunNetwork, RunRequest, RunSource};
+use crate::error::Result;
 use crate::isolation::{EtcFiles, Isolation, bind, mount};
 use std::path::{Path, PathBuf};
-use tare_spec::runtime::{Linux, Mount, Process, Rlimit, Root, Spec};
+use tare_runtime::cgroup::Hierarchies;
+use tare_spec::runtime::{Memory, Mount, Process, Rlimit, Root, Spec};
 
 /// The name of the machine that a step sees: always the same, as builds are reproducible.
 pub(super) const HOSTNAME: &str = "build";
 
 /// What the runtime does for a step. `sources` are the places on the host of what its mounts bind, where they bind.
-pub(super) fn configuration(request: &RunRequest, etc: &EtcFiles, sources: &[Option<PathBuf>]) -> Spec {
+pub(super) fn configuration(request: &RunRequest, etc: &EtcFiles, sources: &[Option<PathBuf>]) -> Result<Spec> {
     let isolation = Isolation {
         privileged: request.insecure,
         host_network: request.network == RunNetwork::Host,
         shm_size: request.shm_size,
         ..Isolation::default()
     };
+    let mut linux = isolation.linux();
+    if Hierarchies::detect()?.gives("memory") {
+        // No limit; but so the kernel counts whom it kills for want of memory.
+        linux.resources.get_or_insert_default().memory = Some(Memory { limit: Some(-1), ..Memory::default() });
+    }
     let own = request.mounts.iter().zip(sources).map(|(wish, source)| own_mount(wish, source.as_deref()));
-    Spec {
+    Ok(Spec {
         oci_version: "1.2.0".into(),
         root: Some(Root::default()),
         process: Some(Process {
@@ -30,9 +37,9 @@ pub(super) fn configuration(request: &RunRequest, etc: &EtcFiles, sources: &[Opt
         }),
         hostname: Some(HOSTNAME.to_owned()),
         mounts: isolation.mounts(etc, own.collect()),
-        linux: Some(Linux { ..isolation.linux() }),
+        linux: Some(linux),
         ..Spec::default()
-    }
+    })
 }
 
 fn own_mount(wish: &RunMount, source: Option<&Path>) -> Mount {

@@ -57,7 +57,9 @@ impl Error {
 
 fn reason(error: &BuildError, request: &BuildRequest) -> Reason {
     match error {
-        BuildError::Failed { exit_code, .. } => Reason::Exit { code: *exit_code },
+        BuildError::Failed { exit_code, out_of_memory, .. } => {
+            Reason::Exit { code: *exit_code, out_of_memory: *out_of_memory }
+        }
         BuildError::OfStatement(failed) => match (&failed.what, failed.error.error.downcast_ref::<Error>()) {
             (OfWhat::Program(program), Some(Error::Monitor(failure))) if failure.exit_code == Some(127) => {
                 Reason::NoProgram { program: program.clone() }

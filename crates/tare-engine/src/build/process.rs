@@ -125,7 +125,9 @@ impl EngineExecutor<'_> {
         work.make("work", 0o700)?;
         let (request, secrets) = RunRequest::new(process);
         match self.carry_out(&work, Task::Run(request), &secrets, output)? {
-            Answer::Ended { code } => Ok(Finished { exit_code: code, upper, scratch: Box::new(work) }),
+            Answer::Ended { code, out_of_memory } => {
+                Ok(Finished { exit_code: code, out_of_memory, upper, scratch: Box::new(work) })
+            }
             answer => Err(unexpected(&answer)),
         }
     }

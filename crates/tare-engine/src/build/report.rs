@@ -31,6 +31,8 @@ pub enum Reason {
     Exit {
         /// 1 to 255; 128 + n for signal n.
         code: u8,
+        /// Whether the kernel killed some of it because memory ran out.
+        out_of_memory: bool,
     },
     /// The image has not the program that RUN is to start.
     NoProgram {

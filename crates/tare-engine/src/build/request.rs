@@ -113,6 +113,8 @@ pub(super) enum Answer {
     Ended {
         /// 0 to 255; 128 + n for signal n.
         code: u8,
+        /// Whether the kernel killed some of it because memory ran out.
+        out_of_memory: bool,
     },
     /// It is checked out.
     CheckedOut {

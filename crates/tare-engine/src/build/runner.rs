@@ -116,7 +116,7 @@ impl Runner<'_> {
         lower.push(mount_points::layer(self.engine)?);
         let targets = self.targets(&lower)?;
         let mut sources = sources::prepare(self.work, &self.request.mounts, secrets)?;
-        let spec = configuration(self.request, &etc, &sources.paths);
+        let spec = configuration(self.request, &etc, &sources.paths)?;
         let upper = self.work.path().join("upper");
         let root = RootFilesystem::Overlay {
             lower,
@@ -137,7 +137,8 @@ impl Runner<'_> {
         let ran = self.start(created).and_then(|running| {
             let cancelled = self.wait(&running, &cgroup, &mut sources)?;
             let code = running.wait()?.code();
-            if cancelled { Err(Error::BuildCancelled) } else { Ok(Answer::Ended { code }) }
+            let out_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
+            if cancelled { Err(Error::BuildCancelled) } else { Ok(Answer::Ended { code, out_of_memory }) }
         });
         let mut cleaning: Vec<Error> = self.tear_down(&cgroup).err().into_iter().collect();
         let removed = Directory::open(&upper).and_then(|upper| targets.remove(&upper));

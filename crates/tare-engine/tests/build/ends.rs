@@ -3,13 +3,14 @@
 use crate::host::{Host, has_no_cgroup, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
-use tare_build::executor::{Executor, Network};
+use tare_build::executor::{Executor, MountSource, Network};
 use tare_spec::ErrorKind;
 
 crate::cases! {
     a_build_that_is_cancelled_ends, a_killed_runner_is_seen, a_killed_builder_is_cleaned_up_after,
-    killed_together_they_are_swept, what_others_work_in_is_not_swept, an_error_leaves_nothing,
+    a_step_without_memory_is_told, killed_together_they_are_swept, what_others_work_in_is_not_swept, an_error_leaves_nothing,
 }
 
 const FOREVER: &str = "trap '' TERM INT; echo $$ ready; sleep 1000000 & wait; sleep 1000000";
@@ -45,6 +46,43 @@ fn a_build_that_is_cancelled_ends() {
     assert_eq!(host.script("true").run(&executor).err().unwrap().kind, ErrorKind::Cancelled);
     let wanted = tare_build::executor::WantedImage { name: "hello", platform: &tare_spec::Platform::host(), step: 0 };
     assert_eq!(executor.image(&wanted).err().unwrap().kind, ErrorKind::Cancelled);
+}
+
+fn a_step_without_memory_is_told() {
+    let host = Host::new();
+    fs::create_dir(host.path("go")).unwrap();
+    let go = MountSource::Folder(host.path("go"));
+    let wait = "echo ready; until [ -e /go/go ]; do sleep 0.01; done";
+    // The whole of it, or a part whose end another one survives.
+    for (rest, code) in [("exec tail -c 200000000 /dev/zero", 137), ("tail -c 200000000 /dev/zero; exit 3", 3)] {
+        let step = host.script(&format!("{wait}; {rest}")).mount("/go", true, go.clone());
+        let ended = step.run_told(&host.executor(), |text| {
+            if text.ends_with("ready\n") {
+                let id = host.id();
+                // Of version 2 and of version 1; of version 1 the limit of memory and swap together must not be lower.
+                let files = [
+                    ("tare", "memory.max"),
+                    ("tare", "memory.swap.max"),
+                    ("memory/tare", "memory.limit_in_bytes"),
+                    ("memory/tare", "memory.memsw.limit_in_bytes"),
+                ];
+                for (folder, file) in files {
+                    let limit = if file == "memory.swap.max" { "0" } else { "16777216" };
+                    let path = Path::new("/sys/fs/cgroup").join(folder).join(&id).join(file);
+                    if path.exists() {
+                        fs::write(path, limit).unwrap();
+                    }
+                }
+                fs::write(host.path("go/go"), "").unwrap();
+            }
+        });
+        let ended = ended.unwrap();
+        assert_eq!((ended.code, ended.finished.out_of_memory), (code, true));
+        drop(ended);
+        fs::remove_file(host.path("go/go")).unwrap();
+    }
+    let ended = host.script("sh -c 'kill -9 $$'; exit $?").run(&host.executor()).unwrap();
+    assert_eq!((ended.code, ended.finished.out_of_memory), (137, false));
 }
 
 fn a_killed_runner_is_seen() {

@@ -75,6 +75,19 @@ impl Hierarchies {
         found
     }
 
+    /// Whether cgroups can have this controller without a change of what others have: of v2, the top gives it to its children
+    /// already, as it cannot begin to while there are processes in it (cgroup-v2, "No Internal Process Constraint").
+    #[must_use]
+    pub fn gives(&self, controller: &str) -> bool {
+        match &self.v2 {
+            Some(mount) if self.is_pure_v2() => {
+                let given = std::fs::read_to_string(mount.join("cgroup.subtree_control")).unwrap_or_default();
+                given.split_whitespace().any(|given| given == controller)
+            }
+            _ => self.v1_mount(controller).is_some(),
+        }
+    }
+
     /// Where a v1 controller is mounted.
     #[must_use]
     pub fn v1_mount(&self, controller: &str) -> Option<&Path> {

@@ -30,7 +30,7 @@ fn of(failure: Failure, known: &BuildFailure, before: String) -> Failure {
 
 fn hint(reason: &Reason) -> Option<String> {
     match reason {
-        Reason::Exit { code } => explain::step(*code),
+        Reason::Exit { code, out_of_memory } => explain::step(*code, *out_of_memory),
         Reason::NoProgram { program } => Some(format!(
             "the image has no program {program:?}: install it in an earlier RUN, or start from an image that has it"
         )),
@@ -80,8 +80,8 @@ mod tests {
             .prefixed(FAILED)
             .labelled("ERROR");
         let source = Source { name: "Dockerfile".to_owned(), text: "FROM busybox\nRUN mak\n".to_owned() };
-        let known =
-            BuildFailure { place: Some((source, Lines { first: 2, last: 2 })), reason: Reason::Exit { code: 127 } };
+        let reason = Reason::Exit { code: 127, out_of_memory: false };
+        let known = BuildFailure { place: Some((source, Lines { first: 2, last: 2 })), reason };
         assert_eq!(
             of(failure, &known, String::new()).message(),
             "Dockerfile:2\n\
@@ -117,7 +117,7 @@ mod tests {
             let hint = hint(&reason).unwrap();
             assert!(hint.contains(expected), "{hint}");
         }
-        assert_eq!(hint(&Reason::Exit { code: 1 }), None);
+        assert_eq!(hint(&Reason::Exit { code: 1, out_of_memory: false }), None);
         assert_eq!(hint(&Reason::Other), None);
     }
 
