@@ -214,6 +214,11 @@ impl Planner<'_> {
         let fields = Fields::read(fields).map_err(&problem)?;
         let cwd = if draft.state.config.working_dir.is_empty() { "/" } else { &draft.state.config.working_dir };
         let target = fields.target.map(|target| clean(cwd, target));
+        // As runc has it; what is below it the runtime refuses, but for a few files.
+        if target.as_deref() == Some("/proc") {
+            let what = "target of --mount: the isolation of steps relies on the kernel's own files there, not";
+            return Err(problem(Problem::Value { what, value: "/proc".to_owned() }));
+        }
         let missing = || problem(Problem::Value { what: "--mount: it has no target", value: fields.kind.to_owned() });
         let needed = || match target.as_deref() {
             None => Err(missing()),
