@@ -16,6 +16,13 @@ pub fn number(name: &str) -> Option<i32> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
+/// The number of a signal given by its name or by its number, 1 to 64.
+#[must_use]
+pub fn parse(text: &str) -> Option<i32> {
+    let given = text.parse().ok().or_else(|| number(text))?;
+    (1..=64).contains(&given).then_some(given)
+}
+
 /// The name of a signal without `SIG`, if it has one.
 #[must_use]
 pub fn name(number: i32) -> Option<&'static str> {
@@ -81,5 +88,10 @@ mod tests {
         }
         assert_eq!((name(15), name(6), name(99)), (Some("TERM"), Some("ABRT"), None));
         assert_eq!(number("RTMIN-1"), None);
+        for (text, expected) in
+            [("9", Some(9)), ("term", Some(15)), ("64", Some(64)), ("0", None), ("65", None), ("-1", None)]
+        {
+            assert_eq!(parse(text), expected, "{text}");
+        }
     }
 }

@@ -445,7 +445,7 @@ pub(super) fn configure(
         }
         Instruction::StopSignal(signal) => {
             let signal = expand(state, signal)?;
-            if signal.is_empty() || !signal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-')) {
+            if tare_spec::signal::parse(&signal).is_none() {
                 return Err(Problem::Value { what: "signal", value: signal });
             }
             let text = format!("STOPSIGNAL {signal}");

@@ -25,15 +25,8 @@ const KILL_PATIENCE: u32 = 30;
 /// [`Error::InvalidParameter`] in Docker's words.
 pub(crate) fn signal_number(signal: &str) -> Result<Signal> {
     let invalid = || Error::invalid(format!("invalid signal: {signal}"));
-    let number = match signal.parse::<i32>() {
-        Ok(number) => number,
-        Err(_) => tare_spec::signal::number(signal).ok_or_else(invalid)?,
-    };
     // Real-time signals have numbers and no constants.
-    if !(1..=64).contains(&number) {
-        return Err(invalid());
-    }
-    tare_sys::signal::from_number(number).ok_or_else(invalid)
+    tare_spec::signal::parse(signal).and_then(tare_sys::signal::from_number).ok_or_else(invalid)
 }
 
 impl Engine {
