@@ -42,7 +42,7 @@ impl Client {
     pub fn fetch(&self, url: &str) -> Result<WebFile, Error> {
         let invalid = || Error::Protocol {
             method: "Get",
-            url: url.chars().take(300).collect(),
+            url: tare_spec::url::without_users(url).chars().take(300).collect(),
             problem: "expected an http or https URL without user information".to_owned(),
         };
         let parsed = Url::parse(url).ok_or_else(invalid)?;

@@ -12,6 +12,7 @@ pub mod reference;
 pub mod repository;
 pub mod runtime;
 pub mod signal;
+pub mod url;
 
 pub use container_id::ContainerId;
 pub use digest::{ChainId, DiffId, Digest, ImageId};

@@ -3,6 +3,7 @@
 use crate::printable::printable;
 use std::fmt::Write as _;
 use tare_engine::build::{Lines, Source};
+use tare_spec::url::without_users;
 
 /// So many lines around a single one, and half of it around several.
 const AROUND: usize = 2;
@@ -21,7 +22,8 @@ pub(crate) fn show(source: &Source, lines: Lines) -> String {
     let mut text = format!("{}:{first}\n{FRAME}", printable(source.name.as_bytes()));
     for number in shown {
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-        let line = format!(" {number:3} | {mark} {}", printable(all[number - 1].as_bytes()));
+        let line = without_users(&printable(all[number - 1].as_bytes()));
+        let line = format!(" {number:3} | {mark} {line}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text + FRAME
@@ -39,6 +41,12 @@ mod tests {
     fn numbers(first: usize, last: usize) -> Vec<String> {
         let text = show(&source(), Lines { first, last });
         text.lines().filter(|line| line.contains('|')).map(|line| line[..9].trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let source = Source { name: "Dockerfile".to_owned(), text: "ADD https://user:pw@host/x /\n".to_owned() };
+        assert!(show(&source, Lines { first: 1, last: 1 }).contains(">>> ADD https://host/x /\n"));
     }
 
     #[test]

@@ -204,16 +204,7 @@ impl GitSource {
     /// The address for messages: without user and password.
     #[must_use]
     pub fn shown(&self) -> String {
-        let shown = match self.remote.split_once("://") {
-            Some((scheme, rest)) => {
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                let (authority, path) = rest.split_at(end);
-                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-                format!("{scheme}://{host}{path}")
-            }
-            None => self.remote.clone(),
-        };
-        cut(&shown)
+        cut(&tare_spec::url::without_users(&self.remote))
     }
 
     /// Whether the reference is a whole commit, which need not be looked up.

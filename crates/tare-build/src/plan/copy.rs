@@ -10,6 +10,7 @@ use crate::files::{Destination, Mode, Wish};
 use crate::progress::{StepId, StepTitle};
 use crate::request::NamedContext;
 use serde::Serialize;
+use tare_spec::url::without_users;
 use tare_spec::{Digest, Platform};
 
 /// Where files come from.
@@ -110,7 +111,7 @@ impl Planner<'_> {
         if !is_add && let Some(url) = remote.first() {
             return Err(problem(Problem::Value {
                 what: "source: COPY takes files only, ADD fetches",
-                value: url.clone(),
+                value: without_users(url),
             }));
         }
         let remotes = remote
@@ -120,7 +121,7 @@ impl Planner<'_> {
             .map_err(&problem)?;
         if checksum.is_some() && remotes.len() != 1 {
             let what = "--checksum: it needs exactly one source that is fetched,";
-            return Err(problem(Problem::Value { what, value: statement.text.clone() }));
+            return Err(problem(Problem::Value { what, value: without_users(&statement.text) }));
         }
         let mut documents = Vec::new();
         for document in &copy.documents {
@@ -155,9 +156,9 @@ impl Planner<'_> {
             },
             owner: owner.clone(),
         };
-        let text = redacted(&text(copy, is_add, &sources, &exclude, owner.as_deref(), &destination));
+        let text = without_users(&text(copy, is_add, &sources, &exclude, owner.as_deref(), &destination));
         let scope = self.scope(draft, lines);
-        let title = redacted(&expand_shown(&statement.text, scope.escape, &|name| scope.lookup(name)));
+        let title = without_users(&expand_shown(&statement.text, scope.escape, &|name| scope.lookup(name)));
         self.step(draft, lines, title, Action::Copy(Box::new(action)));
         draft.state.history.push(entry(EntryText::Plain(text), true));
         Ok(())
@@ -230,20 +231,6 @@ fn parse_mode(text: &str) -> std::result::Result<Mode, Problem> {
     Ok(Mode::Symbolic(text.to_owned()))
 }
 
-/// A text without the passwords of the URLs in it: it is shown, and goes into the image.
-fn redacted(text: &str) -> String {
-    let word = |word: &str| match word.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(end);
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => word.to_owned(),
-    };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
 /// The statement as history and progress show it.
 fn text(
     copy: &Copy,
@@ -263,20 +250,4 @@ fn text(
     words.extend(copy.documents.iter().map(|document| format!("<<{}", document.name)));
     words.push(destination.to_owned());
     words.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        for (text, expected) in [
-            ("ADD https://u:p@host/x.git#b /x", "ADD https://host/x.git#b /x"),
-            ("ADD --chown=a:b http://host/@x /y", "ADD --chown=a:b http://host/@x /y"),
-            ("COPY a@b:c /d", "COPY a@b:c /d"),
-        ] {
-            assert_eq!(redacted(text), expected);
-        }
-    }
 }

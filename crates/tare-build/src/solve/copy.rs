@@ -97,7 +97,7 @@ impl<'a> Copying<'a> {
             RemoteSource::Git(git) => {
                 let checkout = executor.checkout(git)?;
                 let problem = |error| Error::Files { lines: self.job.lines(), error: Box::new(error) };
-                let root = Directory::open(&checkout.folder).map_err(context::failed(&git.remote))?;
+                let root = Directory::open(&checkout.folder).map_err(context::failed(&git.shown()))?;
                 let source = Source { root: &root, ignore: None, kind: SourceKind::Context };
                 let selection = select(&source, &Wish { sources: vec![".".to_owned()], ..Wish::default() });
                 let selection = selection.map_err(problem)?;

@@ -46,6 +46,8 @@ fn a_server_that_stops_is_told() {
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     let url = serve(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n");
     assert!(host.executor().fetch(&url).err().unwrap().to_string().contains("404"));
+    let error = host.executor().fetch("http://user:password@127.0.0.1/x").err().unwrap();
+    assert!(!format!("{error} {error:?}").contains("password"), "{error}");
     let url = serve(b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999\r\n\r\n");
     let error = host.executor().fetch(&url).err().unwrap();
     assert!(error.to_string().contains("more than 68719476736 bytes"), "{error}");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tare_engine::build::{GitSource, NamedContext};
 use tare_spec::Reference;
+use tare_spec::url::without_users;
 
 /// Something that is not on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,7 @@ fn context(name: &str, value: &str) -> Result<NamedContext, String> {
     match remote(value).transpose()? {
         Some(Remote::Git(git)) => return Ok(NamedContext::Git(git)),
         Some(Remote::Url(_)) => {
+            let value = without_users(value);
             return Err(format!("--build-context {name}={value}: archives at URLs are not supported yet"));
         }
         None => {}
