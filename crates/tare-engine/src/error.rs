@@ -366,6 +366,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotRoot => Some("run it with sudo".into()),
+            // Docker's words do not say so.
+            Self::InvalidName { name } if name.chars().count() == 1 => {
+                Some("a name has two characters at least".into())
+            }
             Self::NameInUse { name, .. } => {
                 Some(format!("`tare rm -f {name}` removes that container; `--name` takes another name"))
             }
