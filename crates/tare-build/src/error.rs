@@ -97,6 +97,16 @@ pub enum Error {
         /// Why.
         error: Box<FilesError>,
     },
+    /// A source that is not in what it is copied from, which is not the context.
+    #[error("line {}: {path:?}: not found in {place}", lines.first)]
+    NotFoundIn {
+        /// Where the statement stands.
+        lines: Lines,
+        /// The source as it was looked for.
+        path: String,
+        /// Where it was looked for: `stage build`, `image debian:13`, `build context docs`.
+        place: String,
+    },
     /// An owner that cannot be found out.
     #[error("line {}: {error}", lines.first)]
     Owner {
@@ -247,6 +257,7 @@ impl Error {
             | Self::SecretText { .. }
             | Self::AgentMissing { .. } => ErrorKind::InvalidParameter,
             Self::Files { error, .. } => error.kind(),
+            Self::NotFoundIn { .. } => ErrorKind::NotFound,
             Self::Owner { error, .. } => error.kind(),
             Self::OfStatement(failed) => failed.error.kind,
             Self::Executor(error) => error.kind,
@@ -267,6 +278,7 @@ impl Error {
             Self::Parse(error) => Some(error.lines),
             Self::Dockerfile { lines, .. }
             | Self::Files { lines, .. }
+            | Self::NotFoundIn { lines, .. }
             | Self::Owner { lines, .. }
             | Self::Failed { lines, .. }
             | Self::SecretMissing { lines, .. }

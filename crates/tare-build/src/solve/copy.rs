@@ -67,7 +67,7 @@ impl<'a> Copying<'a> {
         if wish.sources.is_empty() {
             return Ok(None);
         }
-        let problem = |error| Error::Files { lines: self.job.lines(), error: Box::new(error) };
+        let problem = |error| self.job.unchosen(&self.copy.from, error);
         let Some(source) = self.source() else {
             return Err(problem(FilesError::NotFound { path: wish.sources[0].clone(), hidden: None }));
         };

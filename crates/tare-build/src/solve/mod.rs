@@ -14,7 +14,8 @@ use crate::dockerfile::Lines;
 use crate::elsewhere::Elsewhere;
 use crate::error::{Error, Result};
 use crate::executor::{BaseImage, Executor, Folders};
-use crate::plan::{Action, Plan, Step};
+use crate::files::FilesError;
+use crate::plan::{Action, Origin, Plan, Step};
 use crate::progress::{Event, Progress, StepId};
 use crate::request::{BuildRequest, NoCache};
 use jiff::Timestamp;
@@ -294,6 +295,28 @@ impl Job<'_> {
     fn time(&self) -> Time {
         let time = self.step.time.unwrap_or_else(Timestamp::now);
         Time { seconds: time.as_second(), nanoseconds: 0 }
+    }
+
+    /// Why files could not be chosen there.
+    fn unchosen(&self, from: &Origin, error: FilesError) -> Error {
+        let lines = self.lines();
+        let place = match (from, error) {
+            // What a rule leaves out is there, and the rule says more.
+            (Origin::Named(name), FilesError::NotFound { path, hidden: None }) => {
+                (format!("build context {name}"), path)
+            }
+            (Origin::Step(step), FilesError::NotFound { path, .. }) => {
+                let step = &self.solver.plan.steps[*step];
+                let place = match &step.action {
+                    Action::Image { name } => format!("image {name}"),
+                    _ => format!("stage {}", step.stage),
+                };
+                (place, path)
+            }
+            (Origin::Nothing, FilesError::NotFound { path, .. }) => ("a stage without files".to_owned(), path),
+            (_, error) => return Error::Files { lines, error: Box::new(error) },
+        };
+        Error::NotFoundIn { lines, place: place.0, path: place.1 }
     }
 
     fn lines(&self) -> Lines {

@@ -79,7 +79,6 @@ impl<'a> Mounts<'a> {
     }
 
     fn choose(&self, mount: &RunMount) -> Result<Option<(Selection, Fingerprint)>> {
-        let problem = |error| Error::Files { lines: self.job.lines(), error: Box::new(error) };
         let (RunMount::Bind { from, source: path, .. } | RunMount::Cache { from: Some(from), source: path, .. }) =
             mount
         else {
@@ -89,6 +88,7 @@ impl<'a> Mounts<'a> {
         // The whole context with what is above the path, so that the path is found in it again.
         let wanted = if path.is_empty() { ".".to_owned() } else { path.clone() };
         let wish = Wish { sources: vec![wanted], parents: !path.is_empty(), ..Wish::default() };
+        let problem = |error| self.job.unchosen(from, error);
         let selection = select(&source, &wish).map_err(problem)?;
         let fingerprint = selection.fingerprint(&source).map_err(problem)?;
         Ok(Some((selection, fingerprint)))

@@ -177,6 +177,14 @@ fn what_contradicts_the_image_is_refused_and_nothing_is_named() {
     for (dockerfile, text) in [
         ("FROM scratch\nCOPY nothing /x\n", "line 2: \"/nothing\": not found"),
         ("FROM scratch\nCOPY a/b /x\n", "line 2: \"/a/b\": not found"),
+        (
+            "FROM scratch AS one\nCOPY a /a\nFROM scratch\nCOPY --from=one b /x\n",
+            "line 4: \"/b\": not found in stage one",
+        ),
+        (
+            "FROM scratch AS none\nFROM scratch\nCOPY --from=none b /x\n",
+            "line 3: \"b\": not found in a stage without files",
+        ),
         ("FROM scratch\nCOPY a /x\n\nCOPY a /x/y\n", "line 4: cannot copy to \"/x\": \"/x\" is not a directory"),
         (
             "FROM scratch\nCOPY d /x/b\nCOPY d/b /x/\n",

@@ -81,6 +81,7 @@ fn reason(error: &BuildError, request: &BuildRequest) -> Reason {
             }
             _ => Reason::Other,
         },
+        BuildError::NotFoundIn { path, place, .. } => Reason::NotFoundIn { path: path.clone(), place: place.clone() },
         BuildError::NoDockerfile { .. } => Reason::NoDockerfile { others: other_dockerfiles(&request.context) },
         BuildError::Target { name, stages } => Reason::NoStage { name: name.clone(), names: stages.clone() },
         BuildError::SecretMissing { id, .. } => Reason::NoSecret { id: id.clone() },

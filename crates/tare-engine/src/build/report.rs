@@ -48,6 +48,13 @@ pub enum Reason {
         /// A path of the context that is nearly the same.
         near: Option<String>,
     },
+    /// COPY or a mount names something that its source, which is not the context, has not.
+    NotFoundIn {
+        /// The path there.
+        path: String,
+        /// Where it was looked for: `stage build`, `image debian:13`, `build context docs`.
+        place: String,
+    },
     /// There is no Dockerfile of this name.
     NoDockerfile {
         /// What the folder has that may be one.

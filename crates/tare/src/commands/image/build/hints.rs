@@ -46,6 +46,9 @@ fn hint(reason: &Reason) -> Option<String> {
             "sources are looked for in the context only, the folder that PATH names; `tare build --explain-context PATH` shows what is in it"
                 .to_owned(),
         ),
+        Reason::NotFoundIn { path, place } => {
+            Some(format!("{path} was looked for in {place}, not in the context: `from` says so"))
+        }
         Reason::NoDockerfile { others } if !others.is_empty() => {
             Some(format!("there is {}: `-f` names another Dockerfile", others.join(", ")))
         }
@@ -106,6 +109,10 @@ mod tests {
             (source(Some(rule), None), "a.log is there, but line 3 of .dockerignore leaves it out: *.log\n`!a.log` in"),
             (source(None, Some("b.log")), "did you mean \"b.log\" instead of \"/a.log\"?"),
             (source(None, None), "--explain-context"),
+            (
+                Reason::NotFoundIn { path: "/app".to_owned(), place: "stage build".to_owned() },
+                "/app was looked for in stage build, not in the context",
+            ),
             (
                 Reason::NoStage { name: "buidl".to_owned(), names: vec!["build".to_owned()] },
                 "did you mean `--target build`?",
