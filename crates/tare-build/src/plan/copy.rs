@@ -60,6 +60,8 @@ pub struct CopyAction {
 pub struct RemoteFile {
     /// Where from.
     pub source: RemoteSource,
+    /// How many of the other sources come before it: of two files with one name the later one stays.
+    pub after: usize,
     /// Whether it is unpacked if it is an archive.
     pub unpack: bool,
     /// What it must be.
@@ -107,8 +109,11 @@ impl Planner<'_> {
             None => Origin::Context,
             Some(name) => self.origin(draft, lines, &name)?,
         };
-        let (remote, local): (Vec<String>, Vec<String>) = sources.iter().cloned().partition(|source| is_remote(source));
-        if !is_add && let Some(url) = remote.first() {
+        let (mut remote, mut local) = (Vec::new(), Vec::new());
+        for source in &sources {
+            if is_remote(source) { remote.push((source, local.len())) } else { local.push(source.clone()) }
+        }
+        if !is_add && let Some((url, _)) = remote.first() {
             return Err(problem(Problem::Value {
                 what: "source: COPY takes files only, ADD fetches",
                 value: without_users(url),
@@ -116,7 +121,7 @@ impl Planner<'_> {
         }
         let remotes = remote
             .iter()
-            .map(|url| remote_file(url, copy, checksum.as_deref()))
+            .map(|(url, after)| remote_file(url, *after, copy, checksum.as_deref()))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(&problem)?;
         if checksum.is_some() && remotes.len() != 1 {
@@ -206,19 +211,24 @@ fn is_remote(source: &str) -> bool {
     is_url || GitSource::parse(source).is_some()
 }
 
-fn remote_file(url: &str, copy: &Copy, checksum: Option<&str>) -> std::result::Result<RemoteFile, Problem> {
+fn remote_file(
+    url: &str,
+    after: usize,
+    copy: &Copy,
+    checksum: Option<&str>,
+) -> std::result::Result<RemoteFile, Problem> {
     let unpack = copy.unpack == Some(true);
     match GitSource::parse(url) {
         Some(Err(problem)) => Err(Problem::Value { what: "git source", value: problem.to_string() }),
         Some(Ok(git)) => {
             let checksum = checksum.map(str::to_owned).or(git.checksum);
             let git = GitSource { keep_git_dir: copy.keep_git_dir, checksum, ..git };
-            Ok(RemoteFile { source: RemoteSource::Git(git), unpack: false, checksum: None })
+            Ok(RemoteFile { source: RemoteSource::Git(git), after, unpack: false, checksum: None })
         }
         None => {
             let invalid = |_| Problem::Value { what: "digest", value: checksum.unwrap_or_default().to_owned() };
             let checksum = checksum.map(Digest::parse).transpose().map_err(invalid)?;
-            Ok(RemoteFile { source: RemoteSource::Url(url.to_owned()), unpack, checksum })
+            Ok(RemoteFile { source: RemoteSource::Url(url.to_owned()), after, unpack, checksum })
         }
     }
 }

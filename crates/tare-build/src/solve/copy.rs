@@ -29,14 +29,20 @@ pub(super) struct Copying<'a> {
     copy: &'a CopyAction,
     /// The tree of a stage or image that files come from.
     view: Option<View>,
-    /// What was chosen from the tree.
-    chosen: Option<(Selection, Fingerprint)>,
-    fetched: Vec<Fetched>,
+    /// In the order of the statement: of two files with one name the later one stays.
+    pieces: Vec<Piece>,
 }
 
-enum Fetched {
+enum Piece {
+    /// What was chosen from the tree.
+    Chosen(Selection, Fingerprint),
     File(Inline),
-    Tree { root: Directory, selection: Selection, fingerprint: Fingerprint, _checkout: Checkout },
+    Tree {
+        root: Directory,
+        selection: Selection,
+        fingerprint: Fingerprint,
+        _checkout: Checkout,
+    },
 }
 
 impl<'a> Copying<'a> {
@@ -45,7 +51,7 @@ impl<'a> Copying<'a> {
             Origin::Step(step) => Some(job.view_of(*step)?),
             Origin::Context | Origin::Nothing | Origin::Named(_) => None,
         };
-        Ok(Self { job, copy, view, chosen: None, fetched: Vec::new() })
+        Ok(Self { job, copy, view, pieces: Vec::new() })
     }
 
     /// The tree that files come from, if there is any.
@@ -62,21 +68,23 @@ impl<'a> Copying<'a> {
         }
     }
 
-    fn choose(&self) -> Result<Option<(Selection, Fingerprint)>> {
-        let wish = &self.copy.wish;
-        if wish.sources.is_empty() {
-            return Ok(None);
+    /// Chooses some sources that follow each other, if there are any.
+    fn choose(&mut self, sources: &[String]) -> Result<()> {
+        if sources.is_empty() {
+            return Ok(());
         }
+        let wish = &Wish { sources: sources.to_vec(), ..self.copy.wish.clone() };
         let problem = |error| self.job.unchosen(&self.copy.from, error);
         let Some(source) = self.source() else {
             return Err(problem(FilesError::NotFound { path: wish.sources[0].clone(), hidden: None }));
         };
         let selection = select(&source, wish).map_err(problem)?;
         let fingerprint = selection.fingerprint(&source).map_err(problem)?;
-        Ok(Some((selection, fingerprint)))
+        self.pieces.push(Piece::Chosen(selection, fingerprint));
+        Ok(())
     }
 
-    fn fetch(&self, remote: &RemoteFile) -> Result<(Fetched, Digest)> {
+    fn fetch(&self, remote: &RemoteFile) -> Result<(Piece, Digest)> {
         let executor = self.job.solver.executor;
         match &remote.source {
             RemoteSource::Url(url) => {
@@ -92,7 +100,7 @@ impl<'a> Copying<'a> {
                     mode: FETCHED_MODE,
                     unpack: remote.unpack,
                 };
-                Ok((Fetched::File(inline), digest))
+                Ok((Piece::File(inline), digest))
             }
             RemoteSource::Git(git) => {
                 let checkout = executor.checkout(git)?;
@@ -103,7 +111,7 @@ impl<'a> Copying<'a> {
                 let selection = selection.map_err(problem)?;
                 let fingerprint = selection.fingerprint(&source).map_err(problem)?;
                 let digest = fingerprint.digest.clone();
-                Ok((Fetched::Tree { root, selection, fingerprint, _checkout: checkout }, digest))
+                Ok((Piece::Tree { root, selection, fingerprint, _checkout: checkout }, digest))
             }
         }
     }
@@ -111,31 +119,35 @@ impl<'a> Copying<'a> {
 
 impl Work for Copying<'_> {
     fn decide(&mut self, parts: &mut Parts) -> Result<BTreeMap<String, Digest>> {
-        let CopyAction { from: _, wish: _, documents, remotes, destination, owner } = self.copy;
-        self.chosen = self.choose()?;
+        let CopyAction { from: _, wish, documents, remotes, destination, owner } = self.copy;
+        let mut begun = 0;
         for (index, remote) in remotes.iter().enumerate() {
-            let (fetched, digest) = self.fetch(remote)?;
-            let file = match &fetched {
-                Fetched::File(inline) => inline.name.as_str(),
-                Fetched::Tree { .. } => "",
+            self.choose(&wish.sources[begun..remote.after])?;
+            begun = remote.after;
+            let (piece, digest) = self.fetch(remote)?;
+            let file = match &piece {
+                Piece::File(inline) => inline.name.as_str(),
+                Piece::Chosen(..) | Piece::Tree { .. } => "",
             };
             // Numbered: several can have one address, and the last one wins.
-            parts.add(format!("source {}", index + 1), &(&digest, remote.unpack, file));
-            self.fetched.push(fetched);
+            parts.add(format!("source {}", index + 1), &(&digest, remote.unpack, file, self.pieces.len()));
+            self.pieces.push(piece);
         }
-        parts.add(
-            "instruction",
-            &("COPY", destination, owner, documents, self.copy.wish.unpack, self.copy.wish.parents),
-        );
-        if let Some((_, fingerprint)) = &self.chosen {
-            parts.add_plain("files", fingerprint.digest.to_string());
+        self.choose(&wish.sources[begun..])?;
+        parts.add("instruction", &("COPY", destination, owner, documents, wish.unpack, wish.parents));
+        let chosen = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Chosen(_, fingerprint) => Some(fingerprint),
+            Piece::File(_) | Piece::Tree { .. } => None,
+        });
+        let digests: Vec<String> = chosen.clone().map(|fingerprint| fingerprint.digest.to_string()).collect();
+        if !digests.is_empty() {
+            parts.add_plain("files", digests.join(" "));
         }
         // With --link the layer fits onto any files, but for the names of users, which are theirs.
         if !destination.link || owner.is_some() {
             parts.add_base(&self.job.below().diff_ids());
         }
-        let files = |(_, fingerprint): &(Selection, Fingerprint)| fingerprint.files.clone();
-        Ok(self.chosen.as_ref().map(files).unwrap_or_default())
+        Ok(chosen.flat_map(|fingerprint| fingerprint.files.clone()).collect())
     }
 
     fn carry_out(&mut self) -> Result<(Descriptor, DiffId)> {
@@ -160,13 +172,15 @@ impl Work for Copying<'_> {
             .collect();
         job.layer(|writer| {
             let mut copier = Copier::new(below, destination, writer.by_ref()).map_err(problem)?;
-            if let (Some(source), Some((selection, fingerprint))) = (self.source(), &self.chosen) {
-                copier.tree(&source, selection, fingerprint).map_err(problem)?;
-            }
-            for fetched in &self.fetched {
-                match fetched {
-                    Fetched::File(inline) => copier.inline(inline).map_err(problem)?,
-                    Fetched::Tree { root, selection, fingerprint, .. } => {
+            for piece in &self.pieces {
+                match piece {
+                    Piece::Chosen(selection, fingerprint) => {
+                        if let Some(source) = self.source() {
+                            copier.tree(&source, selection, fingerprint).map_err(problem)?;
+                        }
+                    }
+                    Piece::File(inline) => copier.inline(inline).map_err(problem)?,
+                    Piece::Tree { root, selection, fingerprint, .. } => {
                         let source = Source { root, ignore: None, kind: SourceKind::Context };
                         copier.tree(&source, selection, fingerprint).map_err(problem)?;
                     }

@@ -221,6 +221,12 @@ fn what_is_fetched_is_checked_and_copied() {
     let again = request(&format!("FROM scratch\nADD {url} /other\n"), &[]);
     let image = world.record(&world.build(&changed, &again).unwrap());
     assert_eq!(world.read(&image, "other").as_deref(), Some("changed"));
+    // Of two files with one name the later one stays, wherever they come from.
+    for (sources, expected) in [(format!("f.txt {url}"), "changed"), (format!("{url} f.txt"), "local")] {
+        let mixed = request(&format!("FROM scratch\nADD {sources} /in/\n"), &[("f.txt", "local")]);
+        let image = world.record(&world.build(&changed, &mixed).unwrap());
+        assert_eq!(world.read(&image, "in/f.txt").as_deref(), Some(expected), "{sources}");
+    }
     // A reference of git brings a tree.
     let git = request("FROM scratch\nADD https://git.example/r.git#v1 /src/\n", &[]);
     let image = world.record(&world.build(&changed, &git).unwrap());
