@@ -161,8 +161,16 @@ impl Directory {
     /// # Errors
     /// Those of `openat(2)` with `O_CREAT | O_EXCL`.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
+        self.create_file_with(name, 0o600)
+    }
+
+    /// Creates a file like [`Directory::create_file`]; its mode is `mode` less the process's umask.
+    ///
+    /// # Errors
+    /// As [`Directory::create_file`].
+    pub fn create_file_with(&self, name: &OsStr, mode: RawMode) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.0, component(name)?, flags, Mode::RUSR | Mode::WUSR)?.into())
+        Ok(rustix::fs::openat(&self.0, component(name)?, flags, Mode::from_raw_mode(mode))?.into())
     }
 
     /// Creates a directory; its mode is `mode` less the process's umask.
@@ -171,6 +179,34 @@ impl Directory {
     /// Those of `mkdirat(2)`.
     pub fn create_directory(&self, name: &OsStr, mode: RawMode) -> io::Result<()> {
         Ok(rustix::fs::mkdirat(&self.0, component(name)?, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Opens the directory of this name like [`Directory::child`]; a missing one is created, as by
+    /// [`Directory::create_directory`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn child_or_new(&self, name: &OsStr, mode: RawMode) -> io::Result<Self> {
+        match self.create_directory(name, mode) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.child(name),
+        }
+    }
+
+    /// Gives what has the name `from` the name `to`, in this directory; a file that had it goes.
+    ///
+    /// # Errors
+    /// Those of `renameat(2)`.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, component(from)?, &self.0, component(to)?)?)
+    }
+
+    /// Removes a name that is no directory; a symbolic link itself. A missing name is no error.
+    ///
+    /// # Errors
+    /// Those of `unlinkat(2)`.
+    pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
+        unless_gone(rustix::fs::unlinkat(&self.0, component(name)?, AtFlags::empty()).map_err(Into::into))
     }
 
     /// Creates a symbolic link whose text is `target`, unchecked: it is only ever resolved confined.

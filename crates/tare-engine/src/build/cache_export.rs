@@ -1,14 +1,12 @@
 //! Puts the steps of a build where other builds find them: `docs/formats/build-cache.md`.
 
 use super::cache_document::{ARTIFACT_TYPE, CONFIG_TYPE, CacheDocument};
-use super::elsewhere::blob_path;
+use super::cache_folder::CacheFolder;
 use super::output::CacheTo;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::image::{Known, Push, PushEvent, PushProgress};
-use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use tare_build::cache::CachedStep;
@@ -43,7 +41,7 @@ impl Engine {
     }
 }
 
-fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
+pub(super) fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST.to_owned(),
@@ -75,43 +73,32 @@ fn export_to_registry(
     Ok(())
 }
 
-/// Writes an image layout. What other caches of ours had left there goes, so that a folder that is kept from build to build does
-/// not grow.
+/// Writes an image layout. What a cache of ours had left there goes, so that a folder that is kept from build to build does not
+/// grow.
 fn export_to_folder(
     known: &Known<'_>,
     document: &CacheDocument,
     layers: &[(Descriptor, DiffId)],
-    folder: &Path,
+    path: &Path,
 ) -> Result<()> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::file(action, &path, source)
-    };
-    let blobs = folder.join("blobs/sha256");
-    fs::create_dir_all(&blobs).map_err(failed("create", &blobs))?;
-    let lock = File::open(folder).map_err(failed("open", folder))?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-        .map_err(|errno| failed("lock", folder)(errno.into()))?;
+    let folder = CacheFolder::open(path)?;
     let mut descriptors = Vec::new();
     for (layer, diff_id) in layers {
         let layer = if layer.digest == diff_id.0 { known.compressed(layer, diff_id)? } else { layer.clone() };
-        let target = blob_path(folder, &layer.digest);
-        if !fs::metadata(&target).is_ok_and(|there| there.len() == layer.size) {
-            let mut blob = known.store().open_blob(&layer)?;
-            write(&target, |file| io::copy(&mut blob, file).map(drop))?;
-        }
+        let mut blob = known.store().open_blob(&layer)?;
+        folder.put(&layer, |file| io::copy(&mut blob, file).map(drop))?;
         descriptors.push(layer);
     }
     let put = |kind: &str, bytes: &[u8]| {
-        let digest = tare_store::sha256(bytes);
-        write(&blob_path(folder, &digest), |file| file.write_all(bytes))?;
-        Ok::<_, Error>(Descriptor::new(kind, digest, bytes.len() as u64))
+        let descriptor = Descriptor::new(kind, tare_store::sha256(bytes), bytes.len() as u64);
+        folder.put(&descriptor, |file| file.write_all(bytes))?;
+        Ok::<_, Error>(descriptor)
     };
     let config = put(CONFIG_TYPE, &encode(document))?;
-    let kept: BTreeSet<Digest> =
+    let mut kept: BTreeSet<Digest> =
         descriptors.iter().chain([&config]).map(|descriptor| descriptor.digest.clone()).collect();
     let mut entry = put(media_type::OCI_MANIFEST, &manifest(config, descriptors))?;
-    let kept: BTreeSet<Digest> = kept.into_iter().chain([entry.digest.clone()]).collect();
+    kept.insert(entry.digest.clone());
     entry.artifact_type = Some(ARTIFACT_TYPE.to_owned());
     entry.annotations.insert(NAME.0.to_owned(), NAME.1.to_owned());
     let index = Index {
@@ -120,38 +107,7 @@ fn export_to_folder(
         manifests: vec![entry],
         annotations: BTreeMap::new(),
     };
-    let path = folder.join("index.json");
-    let is_ours = match fs::read(&path) {
-        Ok(bytes) => Index::parse(&bytes, None).is_ok_and(|index| {
-            index.manifests.iter().all(|entry| entry.artifact_type.as_deref() == Some(ARTIFACT_TYPE))
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(failed("read", &path)(error)),
-    };
-    write(&folder.join("oci-layout"), |file| file.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#))?;
-    write(&path, |file| file.write_all(&encode(&index)))?;
-    if is_ours {
-        for found in fs::read_dir(&blobs).map_err(failed("list", &blobs))? {
-            let path = found.map_err(failed("list", &blobs))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_kept = Digest::parse(&format!("sha256:{name}")).is_ok_and(|digest| kept.contains(&digest));
-            if !is_kept {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file so that it is there wholly or not at all.
-fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let temporary = path.with_extension("new");
-    let written = File::create(&temporary).and_then(|mut file| fill(&mut file));
-    written.and_then(|()| fs::rename(&temporary, path)).map_err(|source| {
-        // What matters is why it could not be written.
-        let _ = fs::remove_file(&temporary);
-        Error::file("write", path, source)
-    })
+    folder.tell(&encode(&index), &kept)
 }
 
 /// Tells of the bytes of layers as those of a step.

@@ -144,7 +144,7 @@ fn told_by_folder(folder: &Path) -> Result<Vec<(Manifest, CacheDocument)>> {
 }
 
 /// The whole of a small blob, which is what its digest says.
-fn verified(descriptor: &Descriptor, read: impl FnOnce(u64) -> io::Result<Vec<u8>>) -> Result<Vec<u8>> {
+pub(super) fn verified(descriptor: &Descriptor, read: impl FnOnce(u64) -> io::Result<Vec<u8>>) -> Result<Vec<u8>> {
     let digest = &descriptor.digest;
     let size = descriptor.size;
     let broken = |source| registry_error(tare_store::Error::Read { digest: digest.clone(), offset: 0, size, source });
@@ -156,7 +156,7 @@ fn verified(descriptor: &Descriptor, read: impl FnOnce(u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-fn limited(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn limited(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

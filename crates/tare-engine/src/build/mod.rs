@@ -19,6 +19,7 @@ mod agent;
 mod cache;
 mod cache_document;
 mod cache_export;
+mod cache_folder;
 mod checkout;
 mod compare;
 mod configuration;
