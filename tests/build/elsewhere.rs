@@ -4,6 +4,7 @@ use super::local::{build, built, context, path, shown, with_busybox};
 use super::{has, says, steps};
 use crate::host::{Host, Registry};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 const DOCKERFILE: &str = "FROM busybox:1 AS tools\nRUN cat /proc/sys/kernel/random/uuid > /chance\nFROM busybox:1\n\
@@ -78,6 +79,21 @@ fn a_folder_has_the_steps_of_the_result_and_does_not_grow() {
     let blobs = || fs::read_dir(host.folder().join("cache/blobs/sha256")).unwrap().count();
     built(&host, &["-t", "web", "--cache-to", &to, &context]);
     let (own, before) = (shown(&host, "web", &OWN[..2]), blobs());
+    // What was compressed once is not compressed again, and stays as long as the step.
+    let kept = || {
+        let files = fs::read_dir(host.root().join("blobs/sha256")).unwrap().map(|file| file.unwrap());
+        let mut kept: Vec<_> = files
+            .filter(|file| fs::read(file.path()).unwrap().starts_with(b"\x1f\x8b"))
+            .map(|file| (file.file_name(), file.metadata().unwrap().ino()))
+            .collect();
+        kept.sort();
+        kept
+    };
+    let compressed = kept();
+    host.tare(&["image", "prune", "-f"]).ok();
+    built(&host, &["-t", "web", "--cache-to", &to, &context]);
+    assert_eq!(kept(), compressed);
+    assert!(compressed.len() > 2, "the base's and two of ours: {compressed:?}");
 
     elsewhere(&host);
     let output = built(&host, &["-t", "web", "--cache-from", &from, "--cache-to", &to, &context]);

@@ -24,6 +24,7 @@ use crate::executor::Folders;
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -48,6 +49,9 @@ pub struct Record {
     pub layer: Descriptor,
     /// What it is known by.
     pub diff_id: DiffId,
+    /// Its compressed form, once one was made of a layer that was made here: the next push or export need not make it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed: Option<Descriptor>,
     /// The statement.
     pub description: String,
     /// When it was built.
@@ -62,7 +66,16 @@ impl Record {
     pub fn new(key: Key, layer: Descriptor, diff_id: DiffId, description: &str) -> Self {
         // What is shown of a statement fits a line.
         let description = description.chars().take(512).collect();
-        Self { version: VERSION, key, layer, diff_id, description, created: Timestamp::now(), used: 0 }
+        Self {
+            version: VERSION,
+            key,
+            layer,
+            diff_id,
+            compressed: None,
+            description,
+            created: Timestamp::now(),
+            used: 0,
+        }
     }
 }
 
@@ -144,6 +157,23 @@ impl Cache {
                 return Ok(Claim { _lock: file, path });
             }
         }
+    }
+
+    /// Keeps the compressed forms of layers with the records of the steps that made them. The caller holds a
+    /// [`tare_store::Lease`] that is older than they are.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn keep_compressed(&self, forms: &BTreeMap<DiffId, Descriptor>) -> Result<()> {
+        if forms.is_empty() {
+            return Ok(());
+        }
+        for (_, record) in self.list()? {
+            if let Some(form) = forms.get(&record.diff_id).filter(|form| record.compressed.as_ref() != Some(form)) {
+                self.put(&Record { compressed: Some(form.clone()), ..record })?;
+            }
+        }
+        Ok(())
     }
 
     /// All records, in no order, and where they are.

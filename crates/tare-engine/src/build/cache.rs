@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tare_build::cache::{Cache, CacheEntry, CacheLimits, beyond};
+use tare_build::cache::{Cache, CacheEntry, CacheLimits, Record, beyond};
 use tare_spec::{DiffId, ImageId};
 use tare_store::Store;
 
@@ -215,11 +215,12 @@ impl Engine {
     }
 }
 
-/// Bytes on the disk of a step's layer. One that came from elsewhere is kept in the form in which it came, too.
+/// Bytes on the disk of a step's layer, with its compressed form: the one in which it came, or one that was made of it.
 fn disk(store: &Store, entry: &CacheEntry) -> u64 {
-    let (layer, came) = (&entry.record.diff_id, &entry.record.layer.digest);
-    let blob = if *came == layer.0 { 0 } else { store.blob_disk(came).unwrap_or(0) };
-    store.layers().disk(layer).unwrap_or(0) + blob
+    let Record { layer, diff_id, compressed, .. } = &entry.record;
+    let blobs = compressed.iter().chain([layer]).filter(|blob| blob.digest != diff_id.0);
+    store.layers().disk(diff_id).unwrap_or(0)
+        + blobs.map(|blob| store.blob_disk(&blob.digest).unwrap_or(0)).sum::<u64>()
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {

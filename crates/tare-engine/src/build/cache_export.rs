@@ -22,13 +22,13 @@ impl Engine {
     /// Tells the steps of a build in one place. The caller holds a lease that keeps their layers.
     pub(super) fn export_cache(&self, steps: &[CachedStep], to: &CacheTo, announcer: &Announcer<'_>) -> Result<()> {
         let store = self.store()?;
-        let known = Known::of(store, &store.summaries()?);
+        let known = self.known(store, &store.summaries()?)?;
         let place = match to {
             CacheTo::Registry { reference, .. } => reference.to_string(),
             CacheTo::Folder { path, .. } => path.display().to_string(),
         };
         let step = announcer.planned(&[StepTitle { name: format!("exporting cache to {place}"), lines: None }]);
-        announcer.carry_out(step, || match to {
+        let told = announcer.carry_out(step, || match to {
             CacheTo::Registry { reference, all } => {
                 let (document, layers) = CacheDocument::new(steps, *all);
                 export_to_registry(&known, &document, &layers, reference, &Told { progress: announcer, step })
@@ -37,7 +37,9 @@ impl Engine {
                 let (document, layers) = CacheDocument::new(steps, *all);
                 export_to_folder(&known, &document, &layers, path)
             }
-        })
+        });
+        self.keep_compressed(&known)?;
+        told
     }
 }
 

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tare_build::cache::{Cache, CacheEntry};
 use tare_registry::{Client, ClientOptions};
 use tare_spec::image::{CONFIG_LIMIT, Compression, Descriptor, Index, MANIFEST_LIMIT, layer_compression, media_type};
 use tare_spec::{DiffId, Digest, ImageId, Reference};
@@ -98,7 +99,7 @@ impl Engine {
         };
         progress.event(PushEvent::Repository(&reference));
         let client = Client::new(ClientOptions::of_host()?);
-        let known = Known::of(store, &images);
+        let known = self.known(store, &images)?;
         let push = Push { client: &client, reference: &reference, progress, known: &known };
         let index = store.index_of(&reference)?;
         let parts = index.as_ref().map(|index| platforms::whole(store, index)).transpose()?.flatten();
@@ -109,27 +110,35 @@ impl Engine {
         let pushed = match index.zip(all) {
             Some((index, parts)) => {
                 let pushed = push.index(&index, &parts)?;
-                store.tag(&reference, &image.id, Some(&pushed.digest))?;
-                store.tag(
-                    &reference.without_version().at_digest(pushed.digest.clone()),
-                    &image.id,
-                    Some(&pushed.digest),
-                )?;
+                let by_digest = reference.without_version().at_digest(pushed.digest.clone());
+                // It may stand for something else by now.
+                if pushed.digest != index && store.index_of(&reference)?.as_ref() == Some(&index) {
+                    unless_gone(store.tag(&reference, &image.id, Some(&pushed.digest)))?;
+                }
+                unless_gone(store.tag(&by_digest, &image.id, Some(&pushed.digest)))?;
                 pushed
             }
             None => {
                 let manifest = push.image(image)?;
                 let digest = client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
                 if digest != image.manifest {
-                    store.put_bytes(&manifest.media_type, &manifest.bytes)?;
-                    store.put_image(&digest, None)?;
+                    push.record(image, &manifest, None)?;
                 }
-                store.tag(&reference.without_version().at_digest(digest.clone()), &image.id, None)?;
+                unless_gone(store.tag(&reference.without_version().at_digest(digest.clone()), &image.id, None))?;
                 Document { digest, ..manifest }
             }
         };
+        self.keep_compressed(&known)?;
         drop(lease);
         Ok(Pushed { reference, digest: pushed.digest, size: pushed.bytes.len() as u64 })
+    }
+}
+
+/// What was removed while it was pushed needs no name.
+fn unless_gone(named: tare_store::Result<()>) -> Result<()> {
+    match named {
+        Err(tare_store::Error::ImageNotFound { .. }) => Ok(()),
+        named => Ok(named?),
     }
 }
 
@@ -140,6 +149,8 @@ fn encode(document: &impl Serialize) -> Vec<u8> {
 /// What all images of the store tell of their layers.
 pub(crate) struct Known<'a> {
     store: &'a Store,
+    /// Compressed forms that were made meanwhile.
+    made: Mutex<BTreeMap<DiffId, Descriptor>>,
     /// Compressed forms that are in the store.
     forms: BTreeMap<DiffId, BTreeSet<(Digest, u64)>>,
     /// Repositories that had the layer when it came from there or went there.
@@ -151,8 +162,8 @@ impl<'a> Known<'a> {
         self.store
     }
 
-    pub(crate) fn of(store: &'a Store, images: &[ImageSummary]) -> Self {
-        let mut known = Self { store, forms: BTreeMap::new(), repositories: BTreeMap::new() };
+    fn of(store: &'a Store, images: &[ImageSummary]) -> Self {
+        let mut known = Self { store, made: Mutex::default(), forms: BTreeMap::new(), repositories: BTreeMap::new() };
         for image in images {
             // One that is damaged knows nothing.
             let Ok(manifest) = store.manifest(&image.manifest) else { continue };
@@ -177,7 +188,9 @@ impl<'a> Known<'a> {
                 return Ok(form);
             }
         }
-        Ok(Descriptor { media_type: kind.to_owned(), ..self.store.compress(diff_id, layer)? })
+        let form = Descriptor { media_type: kind.to_owned(), ..self.store.compress(diff_id, layer)? };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id.clone(), form.clone());
+        Ok(form)
     }
 }
 
@@ -187,6 +200,25 @@ pub(crate) struct Push<'a> {
     pub(crate) reference: &'a Reference,
     pub(crate) progress: &'a dyn PushProgress,
     pub(crate) known: &'a Known<'a>,
+}
+
+impl Engine {
+    /// What is known of layers by the images and the build cache.
+    pub(crate) fn known<'a>(&self, store: &'a Store, images: &[ImageSummary]) -> Result<Known<'a>> {
+        let mut known = Known::of(store, images);
+        for CacheEntry { record, .. } in Cache::existing(&self.build_folders()).entries()? {
+            if let Some(Descriptor { digest, size, .. }) = record.compressed {
+                known.forms.entry(record.diff_id).or_default().insert((digest, size));
+            }
+        }
+        Ok(known)
+    }
+
+    /// Has the build cache keep what was compressed of its layers.
+    pub(crate) fn keep_compressed(&self, known: &Known<'_>) -> Result<()> {
+        let made = known.made.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Cache::existing(&self.build_folders()).keep_compressed(&made)?)
+    }
 }
 
 /// A manifest or an index, as it goes into the registry.
@@ -232,7 +264,7 @@ impl Push<'_> {
             self.client.put_manifest(&reference, &manifest.media_type, &manifest.bytes)?;
             if manifest.digest != entry.digest {
                 (entry.digest, entry.size) = (manifest.digest.clone(), manifest.bytes.len() as u64);
-                changed.push(manifest);
+                changed.push((*part, manifest));
             }
         }
         if !changed.is_empty() {
@@ -244,11 +276,20 @@ impl Push<'_> {
         if !changed.is_empty() {
             store.put_bytes(&media_type, &bytes)?;
         }
-        for manifest in &changed {
-            store.put_bytes(&manifest.media_type, &manifest.bytes)?;
-            store.put_image(&manifest.digest, Some(&digest))?;
+        for (part, manifest) in &changed {
+            self.record(part, manifest, Some(&digest))?;
         }
         Ok(Document { media_type, digest, bytes })
+    }
+
+    /// Records an image by the manifest that it went by, unless somebody removed it meanwhile.
+    fn record(&self, image: &ImageSummary, manifest: &Document, index: Option<&Digest>) -> Result<()> {
+        let store = self.known.store;
+        if store.resolve_outline(&image.id.to_string()).is_ok() {
+            store.put_bytes(&manifest.media_type, &manifest.bytes)?;
+            store.put_image(&manifest.digest, index)?;
+        }
+        Ok(())
     }
 
     /// Sends the layers that the registry has not got, some at a time, and returns how the manifest must name all of them. With `compress` those that are here uncompressed go compressed. The

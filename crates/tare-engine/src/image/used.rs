@@ -6,7 +6,7 @@ use crate::state::file;
 use crate::state::record::ContainerRecord;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use tare_build::cache::{Cache, Key};
+use tare_build::cache::{Cache, CacheEntry, Key};
 use tare_build::executor::Folders;
 use tare_spec::{ContainerId, DiffId};
 use tare_store::Collected;
@@ -52,7 +52,10 @@ impl<'a> UsedLayers<'a> {
         let entries = Cache::existing(&self.engine.build_folders()).entries().ok()?;
         let kept = entries.into_iter().filter(|entry| !self.without.steps.contains(&entry.record.key));
         // A layer that came from elsewhere stays in the form in which it came, too: a push of the result needs it.
-        layers.extend(kept.flat_map(|entry| [DiffId(entry.record.layer.digest), entry.record.diff_id]));
+        layers.extend(kept.flat_map(|CacheEntry { record, .. }| {
+            let blobs = [Some(record.layer), record.compressed].into_iter().flatten();
+            blobs.map(|blob| DiffId(blob.digest)).chain([record.diff_id]).collect::<Vec<_>>()
+        }));
         Some(layers)
     }
 }
