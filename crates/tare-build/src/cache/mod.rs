@@ -15,7 +15,8 @@ mod sweep;
 mod wait;
 
 pub use key::{Key, Parts};
-pub use prune::{CacheEntry, CacheLimits, beyond};
+pub use prune::{CacheEntry, CacheLimits, beyond, forget};
+pub(crate) use sweep::is_named;
 pub use sweep::sweep;
 pub use wait::Wait;
 
@@ -153,7 +154,7 @@ impl Cache {
             let file = file.map_err(failed("open", &path))?;
             wait.lock(&file, &path, false)?;
             // Whoever had it has removed it.
-            if sweep::is_named(&file, &path)? {
+            if is_named(&file, &path)? {
                 return Ok(Claim { _lock: file, path });
             }
         }
@@ -225,7 +226,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .map_err(|errno| failed("lock", &temporary)(errno.into()))?;
         // A sweep may have taken it before it was locked.
-        if sweep::is_named(&file, &temporary)? {
+        if is_named(&file, &temporary)? {
             break file;
         }
     };

@@ -2,9 +2,11 @@
 
 use super::{Cache, Record, failed};
 use crate::error::Result;
+use crate::executor::Folders;
 use jiff::Timestamp;
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A record, as it is shown.
@@ -50,14 +52,42 @@ impl Cache {
     /// # Errors
     /// The first failure; the others are removed all the same.
     pub fn remove(&self, entries: &[CacheEntry]) -> Result<()> {
-        let remove = |entry: &CacheEntry| {
-            let path = self.path(&entry.record.key);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                result => result.map_err(failed("remove", &path)),
-            }
-        };
+        let remove = |entry: &CacheEntry| remove_file(&self.path(&entry.record.key));
         entries.iter().map(remove).fold(Ok(()), Result::and)
+    }
+}
+
+/// Removes what builds have left for `--explain` and not written for so long.
+///
+/// # Errors
+/// The first failure; the others are removed all the same.
+pub fn forget(folders: &Folders, age: Duration) -> Result<()> {
+    let last = old_files(&folders.last(), age)?.into_iter().map(|path| remove_file(&path));
+    last.fold(Ok(()), Result::and)
+}
+
+/// Files that were not written for so long.
+fn old_files(folder: &Path, age: Duration) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", folder))?,
+    };
+    let mut old = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("list", folder))?;
+        // One that is gone meanwhile, or from the future, is not old.
+        let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        if written.and_then(|written| written.elapsed().ok()).is_some_and(|since| since >= age) {
+            old.push(entry.path());
+        }
+    }
+    Ok(old)
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(failed("remove", path)),
     }
 }
 

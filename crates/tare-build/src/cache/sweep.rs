@@ -42,7 +42,7 @@ fn sweep_one(path: &Path) -> Result<()> {
 }
 
 /// Whether a path names this open file. Who has it locked can be sure that it stays so, since others remove it only when they have the lock.
-pub(super) fn is_named(file: &File, path: &Path) -> Result<bool> {
+pub(crate) fn is_named(file: &File, path: &Path) -> Result<bool> {
     let ours = file.metadata().map_err(failed("inspect", path))?;
     Ok(fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())))
 }

@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::view::View;
-use crate::cache::{Parts, failed, make_folder};
+use crate::cache::{Parts, failed, is_named, make_folder};
 use crate::error::{Error, Result};
 use crate::executor::{Mount, MountSource};
 use crate::files::{Below, Copier, Destination, Fingerprint, Selection, Source, Wish, copy_tree, select};
@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tare_spec::Digest;
 use tare_sys::directory::{Directory, remove_tree};
@@ -266,9 +266,7 @@ impl<'a> Mounts<'a> {
                 self.job.waiting(&what, |wait| wait.lock(&file, &path, *sharing == Sharing::Shared))?;
             }
             // Who pruned it has taken the whole folder away: the lock that was waited for is another one's.
-            let ours = file.metadata().map_err(failed("inspect", &path))?;
-            if std::fs::metadata(&path).ok().is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino()))
-            {
+            if !is_named(&file, &path)? {
                 continue;
             }
             file.set_modified(std::time::SystemTime::now()).map_err(failed("set the time of", &path))?;

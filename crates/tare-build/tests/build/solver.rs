@@ -159,6 +159,17 @@ fn a_failure_ends_waiting_for_other_builds() {
 }
 
 #[test]
+fn what_is_old_beside_the_cache_goes() {
+    let Some(world) = World::new() else { return };
+    world.build(&world.fake(&|_| 0), &request("FROM scratch\nRUN [\"x\"]\n", &[])).unwrap();
+    let count = || fs::read_dir(world.folders.last()).unwrap().count();
+    tare_build::cache::forget(&world.folders, std::time::Duration::from_secs(3600)).unwrap();
+    assert_eq!(count(), 1);
+    tare_build::cache::forget(&world.folders, std::time::Duration::ZERO).unwrap();
+    assert_eq!(count(), 0);
+}
+
+#[test]
 fn a_record_that_cannot_be_trusted_counts_as_absent() {
     let Some(world) = World::new() else { return };
     let fake = world.fake(&|_| 0);

@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tare_build::cache::{Cache, CacheEntry, CacheLimits, Record, beyond};
+use tare_build::cache::{Cache, CacheEntry, CacheLimits, Record, beyond, forget};
 use tare_spec::{DiffId, ImageId};
 use tare_store::Store;
 
@@ -100,6 +100,9 @@ impl Engine {
     /// The first failure, after everything else was tried.
     pub fn prune_builds(&self, wish: &PruneBuilds) -> Result<BuildsPruned> {
         let mut errors: Vec<Error> = self.sweep_builds().err().into_iter().collect();
+        if !wish.dry_run {
+            errors.extend(forget(&self.build_folders(), super::CACHE_AGE).map_err(Error::from).err());
+        }
         let mut kept = 0_u64;
         let goes = |record: &CacheRecord, kept: &mut u64| {
             let free = !record.in_use && (wish.all || !record.shared) && wish.filter.matches(record);
@@ -146,6 +149,7 @@ impl Engine {
 
     /// Takes away what is beyond the cache's bounds: what was not used for long, and the oldest of what is too much.
     pub(super) fn bound_build_cache(&self) -> Result<()> {
+        forget(&self.build_folders(), super::CACHE_AGE)?;
         let store = self.store()?;
         let cache = Cache::existing(&self.build_folders());
         let entries: Vec<(CacheEntry, u64)> = cache
