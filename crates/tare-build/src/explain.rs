@@ -42,8 +42,6 @@ struct Last {
 #[derive(Serialize, Deserialize)]
 struct LastStep {
     stage: String,
-    /// Which of its stage.
-    number: usize,
     parts: Parts,
     files: BTreeMap<String, Digest>,
 }
@@ -59,14 +57,18 @@ pub(crate) fn explain(
     let path = path(folders, request, platform);
     let last = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Last>(&bytes).ok());
     let last = last.filter(|last| last.version == VERSION);
-    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut stages: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    for (step, outcome) in plan.steps.iter().zip(outcomes) {
+        stages.entry(&step.stage).or_default().push(outcome);
+    }
+    let mut counterparts: BTreeMap<&str, _> = BTreeMap::new();
+    for (stage, now) in &stages {
+        let before = last.iter().flat_map(|last| &last.steps).filter(|step| step.stage == *stage).collect();
+        counterparts.insert(stage, matched(now, before).into_iter());
+    }
     let (mut reports, mut steps) = (Vec::new(), Vec::new());
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
-        let number = numbers.entry(&step.stage).or_default();
-        *number += 1;
-        let find =
-            |last: &'_ Last| last.steps.iter().position(|other| other.stage == step.stage && other.number == *number);
-        let before = last.as_ref().and_then(|last| find(last).map(|index| &last.steps[index]));
+        let before = counterparts.get_mut(step.stage.as_str()).and_then(Iterator::next).flatten();
         let anew = match &request.no_cache {
             NoCache::Changed => false,
             NoCache::All => true,
@@ -93,17 +95,48 @@ pub(crate) fn explain(
             cached: outcome.cached,
             why,
         });
-        steps.push(LastStep {
-            stage: step.stage.clone(),
-            number: *number,
-            parts: outcome.parts.clone(),
-            files: outcome.files.clone(),
-        });
+        steps.push(LastStep { stage: step.stage.clone(), parts: outcome.parts.clone(), files: outcome.files.clone() });
     }
     make_folder(&folders.last())?;
     let bytes = serde_json::to_vec(&Last { version: VERSION, steps }).expect("a structure of strings");
     write(&path, &bytes)?;
     Ok(reports)
+}
+
+/// Of each step of a stage the one that it was before: the longest sequence of equal statements tells which stayed; between those
+/// one statement stands for the other, in order.
+fn matched<'l>(now: &[&Outcome], before: Vec<&'l LastStep>) -> Vec<Option<&'l LastStep>> {
+    let same = |new: usize, old: usize| now[new].parts.instruction() == before[old].parts.instruction();
+    // The length of that sequence from these two steps on.
+    let mut lengths = vec![vec![0_u32; before.len() + 1]; now.len() + 1];
+    for new in (0..now.len()).rev() {
+        for old in (0..before.len()).rev() {
+            lengths[new][old] = if same(new, old) {
+                lengths[new + 1][old + 1] + 1
+            } else {
+                lengths[new + 1][old].max(lengths[new][old + 1])
+            };
+        }
+    }
+    let mut found = vec![None; now.len()];
+    let (mut new, mut old, mut from) = (0, 0, (0, 0));
+    loop {
+        let over = new == now.len() || old == before.len();
+        if over || same(new, old) {
+            let (last_new, last_old) = if over { (now.len(), before.len()) } else { (new, old) };
+            (from.0..last_new).zip(from.1..last_old).for_each(|(new, old)| found[new] = Some(before[old]));
+            if over {
+                return found;
+            }
+            found[new] = Some(before[old]);
+            (new, old) = (new + 1, old + 1);
+            from = (new, old);
+        } else if lengths[new + 1][old] >= lengths[new][old + 1] {
+            new += 1;
+        } else {
+            old += 1;
+        }
+    }
 }
 
 fn reason(outcome: &Outcome, before: &LastStep, from_image: bool) -> String {
@@ -164,6 +197,38 @@ fn path(folders: &Folders, request: &BuildRequest, platform: &Platform) -> PathB
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_are_found_again() {
+        let parts = |statement: char| {
+            let mut parts = Parts::default();
+            parts.add_plain("instruction", statement);
+            parts
+        };
+        for (before, now, expected) in [
+            ("abc", "abc", "abc"),
+            ("abc", "axbc", "a-bc"),
+            ("abc", "xabc", "-abc"),
+            ("abc", "ac", "ac"),
+            ("abc", "axc", "abc"),
+            ("abc", "axyc", "ab-c"),
+            ("abc", "abcd", "abc-"),
+            ("abcd", "abx", "abc"),
+            ("aab", "ab", "ab"),
+            ("", "ab", "--"),
+        ] {
+            let last: Vec<LastStep> = before
+                .chars()
+                .map(|step| LastStep { stage: String::new(), parts: parts(step), files: BTreeMap::new() })
+                .collect();
+            let outcomes: Vec<Outcome> =
+                now.chars().map(|step| Outcome { parts: parts(step), ..Outcome::default() }).collect();
+            let found = matched(&outcomes.iter().collect::<Vec<_>>(), last.iter().collect());
+            let name =
+                |step: Option<&LastStep>| step.map_or("-".to_owned(), |step| step.parts.instruction().to_owned());
+            assert_eq!(found.into_iter().map(name).collect::<String>(), expected, "{before} {now}");
+        }
+    }
 
     #[test]
     fn files_are_named() {

@@ -60,6 +60,11 @@ impl Parts {
         self.0.insert(name.into(), value.into());
     }
 
+    /// What the statement says, by its digest; nothing for an image.
+    pub(crate) fn instruction(&self) -> &str {
+        self.0.get(TELLING[0]).map_or("", String::as_str)
+    }
+
     /// Adds the files below.
     pub fn add_base(&mut self, layers: &[tare_spec::DiffId]) {
         self.add(BASE, &layers);
