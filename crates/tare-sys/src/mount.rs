@@ -1,5 +1,6 @@
 //! Attributes of mounts: mount_setattr; and mounts that no path leads to.
 
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::io;
@@ -111,24 +112,50 @@ pub fn overlay(directories: &[PathBuf]) -> io::Result<OwnedFd> {
 /// Mounts directories over each other, the top one first, without any attribute; what is mounted below them is not part
 /// of it. Over an overlay nothing can be written; one directory alone is no overlay: it is given as it is.
 ///
-/// overlayfs, kernel documentation `filesystems/overlayfs.rst`, "Multiple lower layers"; Linux 6.5 for `lowerdir+`, no
-/// fallback: before that the options are one page, and the caller's directories may not fit.
+/// overlayfs, kernel documentation `filesystems/overlayfs.rst`, "Multiple lower layers"; Linux 6.8 for `lowerdir+`. Before
+/// that all are given at once, and there is room for some 15.
 ///
 /// # Errors
-/// Those of `fsconfig(2)`, `fsmount(2)`, `open_tree(2)`.
+/// Those of `fsconfig(2)`, `fsmount(2)`, `open_tree(2)`; `EINVAL` before Linux 6.8 for too many.
 pub fn stack(directories: &[PathBuf]) -> io::Result<OwnedFd> {
     if let [only] = directories {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let only = open_directory(only)?;
         return Ok(rustix::mount::open_tree(only, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?);
     }
+    Ok(new_overlay(directories, &|_| Ok(()))?)
+}
+
+/// An overlay of these directories and what else is set.
+fn new_overlay(lower: &[PathBuf], set: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>) -> rustix::io::Result<OwnedFd> {
+    match try_overlay(lower, false, set) {
+        Err(Errno::INVAL) => try_overlay(lower, true, set),
+        result => result,
+    }
+}
+
+/// The same, with the directories given one by one, or all at once in the old way.
+fn try_overlay(
+    lower: &[PathBuf],
+    at_once: bool,
+    set: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>,
+) -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&context, "source", "tare")?;
-    for directory in directories {
-        set_directory(&context, "lowerdir+", directory)?;
+    let mut open = Vec::new();
+    if at_once {
+        // By descriptors, which are short and have no colons. Before Linux 6.5 nothing is looked at before the mount is made:
+        // they stay until then.
+        open = lower.iter().map(|path| open_directory(path)).collect::<rustix::io::Result<Vec<_>>>()?;
+        let paths: Vec<String> = open.iter().map(descriptor_path).collect();
+        rustix::mount::fsconfig_set_string(&context, "lowerdir", paths.join(":"))?;
+    } else {
+        lower.iter().try_for_each(|directory| set_directory(&context, "lowerdir+", directory))?;
     }
+    set(&context)?;
     rustix::mount::fsconfig_create(&context)?;
-    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    drop(open);
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// An overlay that is written to.
@@ -149,23 +176,18 @@ impl WritableOverlay<'_> {
     /// the kernel's defaults are.
     ///
     /// # Errors
-    /// As [`stack`]; `EINVAL` before Linux 6.8 where the layers are too many for one page of options.
+    /// As [`stack`].
     pub fn mount(&self) -> rustix::io::Result<OwnedFd> {
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        rustix::mount::fsconfig_set_string(&context, "source", "tare")?;
-        for directory in self.lower {
-            set_directory(&context, "lowerdir+", directory)?;
-        }
-        set_directory(&context, "upperdir", self.upper)?;
-        set_directory(&context, "workdir", self.work)?;
-        if self.volatile {
-            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
-        }
-        for option in ["redirect_dir", "metacopy"] {
-            rustix::mount::fsconfig_set_string(&context, option, "off")?;
-        }
-        rustix::mount::fsconfig_create(&context)?;
-        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        new_overlay(self.lower, &|context| {
+            set_directory(context, "upperdir", self.upper)?;
+            set_directory(context, "workdir", self.work)?;
+            if self.volatile {
+                rustix::mount::fsconfig_set_flag(context, "volatile")?;
+            }
+            ["redirect_dir", "metacopy"]
+                .into_iter()
+                .try_for_each(|option| rustix::mount::fsconfig_set_string(context, option, "off"))
+        })
     }
 }
 
@@ -179,7 +201,11 @@ fn set_directory(context: &OwnedFd, key: &str, path: &Path) -> rustix::io::Resul
     }
     let directory = open_directory(path)?;
     // It is resolved by the call: the descriptor need not stay.
-    rustix::mount::fsconfig_set_string(context, key, format!("/proc/self/fd/{}", directory.as_raw_fd()))
+    rustix::mount::fsconfig_set_string(context, key, descriptor_path(&directory))
+}
+
+fn descriptor_path(directory: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", directory.as_raw_fd())
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -222,4 +248,29 @@ pub fn root_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mount = joined.map_err(|_| io::Error::other("the thread that enters the mount namespace panicked"))??;
     set_attributes(&mount, false, LOOK)?;
     Ok(mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_given_in_the_old_way_too() {
+        if !rustix::process::geteuid().is_root() {
+            assert_ne!(std::env::var("TARE_REQUIRE_ROOT").as_deref(), Ok("1"), "this test needs root");
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("tare-old-overlay-{}", std::process::id()));
+        let lower = ["a:b,c", "d"].map(|name| folder.join(name));
+        for (path, text) in lower.iter().zip(["top", "bottom"]) {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::write(path.join("file"), text).unwrap();
+        }
+        for at_once in [false, true] {
+            let mount = try_overlay(&lower, at_once, &|_| Ok(())).unwrap();
+            let text = std::fs::read_to_string(format!("{}/file", descriptor_path(&mount))).unwrap();
+            assert_eq!(text, "top");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
