@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tare_runtime::monitor::protocol::Connection;
 use tare_spec::ErrorKind;
+use tare_spec::url::without_users;
 
 /// The most bytes of what git says that are kept: the last ones.
 const WORDS: usize = 16 << 10;
@@ -65,7 +66,7 @@ pub(super) fn check_out(request: &CheckOut, work: &WorkFolder, builder: &Connect
         git.update_submodules()?;
     }
     if request.keep_git_dir {
-        git.tidy(&object)?
+        git.tidy(&object, has_submodules)?
     } else {
         git.remove_git_dirs(has_submodules)?
     }
@@ -114,18 +115,60 @@ impl Git<'_> {
     }
 
     /// Leaves a `.git` that is the same whenever it is made of the same: without times of the checkout, logs, and secrets.
-    fn tidy(&self, object: &str) -> Result<()> {
+    fn tidy(&self, object: &str, has_submodules: bool) -> Result<()> {
         let folder = self.tree.join(".git");
         let fetched = fs::read_to_string(folder.join("FETCH_HEAD")).unwrap_or_default();
         if let Some(name) = fetched_name(&fetched) {
             self.run(&["update-ref", &name, object])?;
         }
         self.run(&["config", "remote.origin.url", &self.request.shown])?;
-        for name in ["FETCH_HEAD", "index", "logs", "hooks"] {
-            file::remove_tree(&folder.join(name))?;
-        }
+        remove_traces(&folder)?;
         // An index that knows the contents only.
-        self.run(&["read-tree", "HEAD"]).map(drop)
+        self.run(&["read-tree", "HEAD"])?;
+        if has_submodules {
+            self.tidy_modules(&folder)?;
+            // Those in others are found by the index of these, which is there by then.
+            self.run(&["submodule", "-q", "foreach", "--recursive", "git read-tree HEAD"])?;
+        }
+        Ok(())
+    }
+
+    /// The same with the repositories of submodules, and what git has written down of where they came from.
+    fn tidy_modules(&self, folder: &Path) -> Result<()> {
+        let mut folders = vec![folder.join("modules")];
+        self.tidy_config(&folder.join("config"))?;
+        while let Some(folder) = folders.pop() {
+            let failed = |source| Error::file("list", &folder, source);
+            let entries = match fs::read_dir(&folder) {
+                // The names that there are lead to no submodule.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(failed)?,
+            };
+            if folder.join("HEAD").is_file() {
+                remove_traces(&folder)?;
+                self.tidy_config(&folder.join("config"))?;
+                // Submodules of submodules.
+                folders.push(folder.join("modules"));
+                continue;
+            }
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                if entry.file_type().map_err(failed)?.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the password of our address away, which those of submodules that are named relative to it have as well.
+    fn tidy_config(&self, path: &Path) -> Result<()> {
+        if self.request.remote == self.request.shown {
+            return Ok(());
+        }
+        let failed = |action| move |source| Error::file(action, path, source);
+        let text = fs::read_to_string(path).map_err(failed("read"))?;
+        fs::write(path, without_users(&text)).map_err(failed("write"))
     }
 
     /// Removes `.git`, which no commit can have in it: what is called so comes from git itself.
@@ -267,6 +310,12 @@ impl Said {
         let problem = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
         Err(git.failed(if problem.is_empty() { "it failed without a word".to_owned() } else { problem }, kind))
     }
+}
+
+/// Removes what tells of a checkout from a folder of git: times, logs, addresses.
+fn remove_traces(folder: &Path) -> Result<()> {
+    let names = ["FETCH_HEAD", "ORIG_HEAD", "index", "logs", "hooks"];
+    names.iter().try_for_each(|name| file::remove_tree(&folder.join(name)))
 }
 
 /// The name of what was fetched alone, by the first line of FETCH_HEAD: `<digits>\t\tbranch 'main' of …`.

@@ -200,6 +200,18 @@ fn submodules_come_with_it() {
     let checkout = check_out(&host, "outer").unwrap();
     assert_eq!(contents(&checkout, "deep/inner/sub/file"), "second");
     assert!(!checkout.folder.join("deep/inner/.git").exists() && !checkout.folder.join(".git").exists());
+    // With git's folder two are the same, and git finds no change in them.
+    let index = || {
+        let checkout = check_out(&host, "outer?keep-git-dir=1").unwrap();
+        let folder = checkout.folder.join(".git/modules/deep/inner");
+        assert!(!folder.join("logs").exists() && !folder.join("FETCH_HEAD").exists());
+        let files = [folder.join("index"), checkout.folder.join(".git/index")].map(|path| fs::read(path).unwrap());
+        // It writes the index anew.
+        let status = Command::new("git").arg("-C").arg(&checkout.folder).args(["status", "--porcelain"]).output();
+        assert_eq!(String::from_utf8(status.unwrap().stdout).unwrap(), "");
+        files
+    };
+    assert!(index() == index());
 }
 
 fn submodules_lead_nowhere_else() {
