@@ -55,7 +55,14 @@ fn a_dry_run_says_exactly_what_the_prune_then_does() {
     built(&host, &context, "web");
     let before = du(&host);
     let total = |text: &str| text.lines().last().unwrap().split(": ").last().unwrap().to_owned();
+    let records = host.tare(&["builder", "du"]).ok();
     let plan = host.tare(&["builder", "prune", "-a", "--dry-run"]).ok();
+    let reclaimable = records.lines().find_map(|line| line.strip_prefix("Reclaimable:")).unwrap().trim();
+    assert_eq!(reclaimable, total(&plan), "{records}\n{plan}");
+    // The ids that are shown are those that are taken.
+    let id = records.lines().nth(1).unwrap().split(' ').next().unwrap();
+    let one = host.tare(&["builder", "prune", "-a", "--dry-run", "--filter", &format!("id={id}")]).ok();
+    assert!(id.len() == 25 && one.contains(id), "{records}\n{one}");
     assert_eq!(du(&host), before, "{plan}");
     let refused = host.tare(&["builder", "prune", "-a"]).input("n\n").output();
     assert_eq!(refused.stdout, "WARNING! This will remove all build cache. Are you sure you want to continue? [y/N] ");

@@ -3,12 +3,15 @@
 use super::CacheRecord;
 use jiff::Timestamp;
 
+/// The digits of an id.
+const ID_LENGTH: usize = 64;
+
 /// What a record must be; all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheFilter {
     /// The last use was before this.
     pub unused_since: Option<Timestamp>,
-    /// Its id begins with one of these; any when empty.
+    /// Its id is one of these, or begins with one that is shorter than ids are; any when empty.
     pub ids: Vec<String>,
     /// Its kind is one of these; any when empty.
     pub kinds: Vec<String>,
@@ -27,7 +30,9 @@ impl CacheFilter {
     #[must_use]
     pub fn matches(&self, record: &CacheRecord) -> bool {
         let one_of = |wanted: &[String], text: &str| wanted.is_empty() || wanted.iter().any(|wish| wish == text);
-        let begins = |wanted: &[String], text: &str| wanted.is_empty() || wanted.iter().any(|id| text.starts_with(id));
+        // A whole one can be the beginning of another one: `<64 digits>` and `<64 digits>-1`.
+        let is_meant = |id: &String, text: &str| id == text || (id.len() < ID_LENGTH && text.starts_with(id.as_str()));
+        let begins = |wanted: &[String], text: &str| wanted.is_empty() || wanted.iter().any(|id| is_meant(id, text));
         self.unused_since.is_none_or(|moment| record.last_used < moment)
             && begins(&self.ids, &record.id)
             && one_of(&self.kinds, &record.kind)

@@ -48,9 +48,9 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
         return Err(Failure::new("--format and --verbose cannot be used together"));
     }
     let filter = cache_filter::read(m)?;
-    let mut records = ui.engine()?.build_cache()?;
-    records.retain(|record| filter.matches(record));
-    let text = if verbose || format == Some("pretty") { pretty(&records) } else { listed(&records, format)? };
+    let all = ui.engine()?.build_cache()?;
+    let records: Vec<&CacheRecord> = all.iter().filter(|record| filter.matches(record)).collect();
+    let text = if verbose || format == Some("pretty") { pretty(&records) } else { listed(&all, &records, format)? };
     ui.out.write_all(text.as_bytes())?;
     // As Docker's: sums below the whole of it only.
     if format.is_none_or(|format| matches!(format, "table" | "pretty")) && !m.has("filter") {
@@ -59,17 +59,18 @@ fn run(m: &Matches, ui: &mut Ui) -> Outcome {
     Ok(Exit::SUCCESS)
 }
 
-fn listed(records: &[CacheRecord], format: Option<&str>) -> Result<String, Failure> {
+fn listed(all: &[CacheRecord], records: &[&CacheRecord], format: Option<&str>) -> Result<String, Failure> {
     let tabular = format.is_none_or(|format| format.starts_with("table"));
-    let rows: Vec<Row> = records.iter().map(|record| row(record, tabular)).collect();
+    let rows: Vec<Row> = records.iter().map(|record| row(record, tabular.then_some(all))).collect();
     render(format, COLUMNS, &["ID", "Reclaimable", "Size", "LastUsedAt"], &rows)
 }
 
-fn row(record: &CacheRecord, tabular: bool) -> Row {
-    let star = if tabular && record.shared { "*" } else { "" };
+/// For a table, in which there are these records, or else for programs.
+fn row(record: &CacheRecord, table: Option<&[CacheRecord]>) -> Row {
+    let star = if table.is_some() && record.shared { "*" } else { "" };
     Row {
         fields: BTreeMap::from([
-            ("ID", record.id.clone()),
+            ("ID", table.map_or(record.id.as_str(), |all| short(&record.id, all)).to_owned()),
             ("CreatedAt", duration::show(record.created)),
             ("Description", printable(record.description.as_bytes())),
             ("LastUsedAt", format!("{} ago", duration::since(record.last_used))),
@@ -83,9 +84,16 @@ fn row(record: &CacheRecord, tabular: bool) -> Row {
     }
 }
 
-fn pretty(records: &[CacheRecord]) -> String {
-    let one = |record: &CacheRecord| {
-        let fields = row(record, false).fields;
+/// The beginning of an id, as long as Docker's ids, unless another one begins so, too.
+pub(super) fn short<'i>(id: &'i str, all: &[CacheRecord]) -> &'i str {
+    const LENGTH: usize = 25;
+    let short = id.get(..LENGTH).unwrap_or(id);
+    if all.iter().any(|other| other.id != id && other.id.starts_with(short)) { id } else { short }
+}
+
+fn pretty(records: &[&CacheRecord]) -> String {
+    let one = |record: &&CacheRecord| {
+        let fields = row(record, None).fields;
         let lines = [
             ("ID:", "ID"),
             ("Created at:", "CreatedAt"),
@@ -103,17 +111,19 @@ fn pretty(records: &[CacheRecord]) -> String {
     records.iter().map(one).collect()
 }
 
-fn sums(records: &[CacheRecord]) -> String {
-    let sum =
-        |of: &dyn Fn(&&CacheRecord) -> bool| bytes::show_sum(records.iter().filter(of).map(|record| record.size).sum());
+fn sums(records: &[&CacheRecord]) -> String {
+    // What is free without them, as `builder prune` counts: what images have, too, stays.
+    let disk = |of: &dyn Fn(&CacheRecord) -> bool| -> u64 {
+        records.iter().filter(|record| of(record)).map(|record| record.disk).sum()
+    };
+    let shared: u64 = records.iter().filter(|record| record.shared).map(|record| record.size).sum();
+    let private = disk(&|record| !record.shared);
     let mut lines = Vec::new();
     if records.iter().any(|record| record.shared) {
-        lines.push(("Shared:", sum(&|record| record.shared)));
-        lines.push(("Private:", sum(&|record| !record.shared)));
+        lines.extend([("Shared:", shared), ("Private:", private)]);
     }
-    lines.push(("Reclaimable:", sum(&|record| !record.in_use)));
-    lines.push(("Total:", sum(&|_| true)));
-    lines.into_iter().map(|(label, size)| format!("{label:15} {size}\n")).collect()
+    lines.extend([("Reclaimable:", disk(&|record| !record.in_use)), ("Total:", shared + private)]);
+    lines.into_iter().map(|(label, size)| format!("{label:15} {}\n", bytes::show_sum(size))).collect()
 }
 
 #[cfg(test)]
@@ -139,22 +149,34 @@ pub(crate) mod tests {
 
     #[test]
     fn records_and_their_sums() {
-        let records = [record("0123", 5_000_000, true, false), record("4567", 1_000, false, true)];
+        let all = [record("0123", 5_000_000, true, false), record("4567", 1_000, false, true)];
+        let records: Vec<&CacheRecord> = all.iter().collect();
         assert_eq!(
-            listed(&records, None).unwrap() + &sums(&records),
+            listed(&all, &records, None).unwrap() + &sums(&records),
             "ID        RECLAIMABLE   SIZE      LAST ACCESSED\n\
              0123      true          5MB*      2 minutes ago\n\
              4567      false         1kB       2 minutes ago\n\
              Shared:         5MB\n\
              Private:        1kB\n\
-             Reclaimable:    5MB\n\
+             Reclaimable:    0B\n\
              Total:          5.001MB\n"
         );
         assert_eq!(
-            listed(&records, Some("{{.ID}} {{.Size}} {{.Description}}")).unwrap().lines().next().unwrap(),
+            listed(&all, &records, Some("{{.ID}} {{.Size}} {{.Description}}")).unwrap().lines().next().unwrap(),
             "0123 5MB [2/3] RUN make"
         );
         assert!(pretty(&records[..1]).starts_with("ID:           0123\nCreated at:   2"), "{}", pretty(&records));
         assert_eq!(sums(&[]), "Reclaimable:    0B\nTotal:          0B\n");
+    }
+
+    #[test]
+    fn ids_are_short_where_they_are_not_ambiguous() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let all = [&one, &two, &format!("{two}-1")].map(|id| record(id, 1, false, false));
+        assert_eq!(all.each_ref().map(|record| short(&record.id, &all).len()), [25, 64, 66]);
+        let line = listed(&all[..1], &[&all[0]], None).unwrap();
+        assert!(line.lines().all(|line| line.len() <= 80), "{line}");
+        // Programs get all of it.
+        assert_eq!(listed(&all, &[&all[0]], Some("{{.ID}}")).unwrap().trim(), one);
     }
 }

@@ -1,5 +1,6 @@
 //! `builder prune`
 
+use super::du::short;
 use crate::cli::Verb;
 use crate::commands::image::prune::{DRY_RUN, FORCE, line, show_plan};
 use crate::failure::{Exit, Failure, Outcome};
@@ -69,7 +70,8 @@ fn wish(m: &Matches) -> Result<PruneBuilds, Failure> {
 /// The lines of what would be removed.
 pub(crate) fn planned(pruned: &BuildsPruned) -> Vec<Row> {
     let row = |CacheRecord { id, description, disk, .. }: &CacheRecord| {
-        let name = if description.is_empty() { id.clone() } else { format!("{id} ({description})") };
+        let id = short(id, &pruned.removed);
+        let name = if description.is_empty() { id.to_owned() } else { format!("{id} ({description})") };
         line("build cache", crate::printable::printable(name.as_bytes()), Some(*disk))
     };
     pruned.removed.iter().map(row).collect()
