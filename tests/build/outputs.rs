@@ -114,3 +114,30 @@ fn a_squashed_image_has_one_layer_over_its_base() {
     build(&host, &context, &["-t", "again", "--squash", "--no-cache"]).ok();
     assert_eq!(id(&host, "again"), first, "the same each time");
 }
+
+#[test]
+fn a_file_that_a_folder_followed_hides_what_the_base_has() {
+    let Some(host) = Host::new() else { return };
+    let base =
+        Context::of_dockerfile(&host, "FROM BASE\nRUN mkdir -p /d/sub /e && touch /d/old /d/sub/old /e/old /e/gone\n");
+    build(&host, &base, &["-t", "base"]).ok();
+    // The archive's folders say nothing of what was there before.
+    let dockerfile = "FROM base\nRUN rm -r /d /e/gone && touch /d\nRUN rm /d\nADD d.tar /\nRUN rm -r /e && ln -s d /e\nADD e.tar /\n";
+    base.write("Dockerfile", dockerfile);
+    let context = base;
+    for name in ["d", "e"] {
+        let script = format!("mkdir -p {name}/sub && touch {name}/sub/new && tar -cf $0 {name} && rm -r {name}");
+        host.command("sh", &["-c", &script, &format!("{}/{name}.tar", context.path())]).ok();
+    }
+    build(&host, &context, &["-t", "plain"]).ok();
+    build(&host, &context, &["-t", "squashed", "--squash"]).ok();
+    let tree = |image: &str| run(&host, image, &["sh", "-c", "find /d /e | sort"]);
+    assert_eq!(tree("squashed"), tree("plain"));
+
+    // Whiteouts come before what else is in their folder, and others understand them.
+    let (layout, bundle) = (at(&host, "layout"), at(&host, "bundle"));
+    build(&host, &context, &["--squash", "-o", &format!("type=oci,dest={layout},tar=false,name=squashed:1")]).ok();
+    host.command("umoci", &["raw", "unpack", "--image", &format!("{layout}:1"), &bundle]).ok();
+    let unpacked = host.command("sh", &["-c", &format!("cd {bundle} && find d e | sort")]).ok();
+    assert_eq!(unpacked, tree("plain").lines().map(|line| &line[1..]).collect::<Vec<_>>().join("\n"));
+}

@@ -8,15 +8,10 @@ use crate::error::{Error, Result};
 use crate::plan::{Action, Plan};
 use crate::solve::{Layer, Outcome, View};
 use rustix::fs::FileType;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use tare_spec::image::History;
-use tare_store::tar::{Kind, Member, Time};
-use tare_store::{LayerWriter, Store, Tree};
+use tare_store::{HIDE_ALL, Hidden, LayerWriter, Store, Tree};
 use tare_sys::directory::Directory;
 
 /// How overlayfs marks a folder that hides those below it (kernel documentation, `filesystems/overlayfs.rst`).
@@ -67,96 +62,45 @@ pub(crate) fn squash(
 fn write(view: &View, writer: &mut LayerWriter) -> Result<()> {
     let Some(root) = view.root() else { return Ok(()) };
     let failed = |source| Error::View { source };
-    Tree { upper: root, lower: None, skip: &|_| false, latest: None }.write(writer)?;
-    let mut removed = Removed::default();
+    let mut hidden = Hidden::new();
     for layer in view.lower_dirs() {
-        removed.gather(&Directory::open(layer).map_err(failed)?, &mut PathBuf::new()).map_err(failed)?;
+        let layer = Directory::open(layer).map_err(failed)?;
+        gather(&layer, root, &mut Vec::new(), &mut hidden).map_err(failed)?;
     }
-    let Removed { names, opaque } = removed;
-    for path in names.union(&opaque) {
-        let mark = match (find(root, path).map_err(failed)?, path.file_name()) {
-            // It is there again, or always was: what it hides of the base stays hidden.
-            (Place::Folder, _) => whiteout(path, OsStr::new(".wh..opq")),
-            (Place::Free, Some(name)) => whiteout(path.parent().unwrap_or(Path::new("")), name),
-            // Something else took its place, or that of a folder above it.
-            _ => continue,
-        };
-        writer.append(&mark, &mut io::empty()).map_err(failed)?;
+    Tree { upper: root, lower: None, skip: &|_| false, latest: None }.write_hiding(&hidden, writer)?;
+    Ok(())
+}
+
+/// What a layer hides of those below it, where the view does not hide it by having something else there.
+fn gather(layer: &Directory, view: &Directory, path: &mut Vec<u8>, hidden: &mut Hidden) -> io::Result<()> {
+    let length = path.len();
+    for name in layer.names()? {
+        let Some(metadata) = layer.metadata(&name)? else { continue };
+        match view.metadata(&name)?.map(|found| found.file_type) {
+            Some(FileType::Directory) => {
+                if length > 0 {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(name.as_bytes());
+                let child = (metadata.file_type == FileType::Directory).then(|| layer.child(&name)).transpose()?;
+                // It is there again, or always was: what a whiteout or a file hid of the base stays hidden.
+                if child.as_ref().map_or(Ok(true), is_opaque)? {
+                    hidden.entry(path.clone()).or_default().insert(HIDE_ALL.to_vec());
+                }
+                if let Some(child) = child {
+                    gather(&child, &view.child(&name)?, path, hidden)?;
+                }
+                path.truncate(length);
+            }
+            None if metadata.file_type == FileType::CharacterDevice && metadata.device == (0, 0) => {
+                hidden.entry(path.clone()).or_default().insert(name.as_bytes().to_vec());
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-/// What is at a path.
-enum Place {
-    Folder,
-    Other,
-    /// Nothing, in a folder.
-    Free,
-    /// Nothing, as there is no folder that it could be in.
-    Nowhere,
-}
-
-/// Looks a path up without following links.
-fn find(root: &Directory, path: &Path) -> io::Result<Place> {
-    let mut folder = root.resolve(Path::new(""))?;
-    let mut names = path.iter().peekable();
-    while let Some(name) = names.next() {
-        let is_last = names.peek().is_none();
-        match folder.metadata(name)?.map(|found| found.file_type) {
-            Some(FileType::Directory) if is_last => return Ok(Place::Folder),
-            Some(FileType::Directory) => folder = folder.child(name)?,
-            Some(_) if is_last => return Ok(Place::Other),
-            None if is_last => return Ok(Place::Free),
-            Some(_) | None => return Ok(Place::Nowhere),
-        }
-    }
-    Ok(Place::Folder)
-}
-
-/// What layers remove of those below them.
-#[derive(Default)]
-struct Removed {
-    /// Names.
-    names: BTreeSet<PathBuf>,
-    /// Folders whose contents in lower layers do not count.
-    opaque: BTreeSet<PathBuf>,
-}
-
-impl Removed {
-    fn gather(&mut self, folder: &Directory, path: &mut PathBuf) -> io::Result<()> {
-        for name in folder.names()? {
-            let Some(metadata) = folder.metadata(&name)? else { continue };
-            path.push(&name);
-            match metadata.file_type {
-                FileType::CharacterDevice if metadata.device == (0, 0) => drop(self.names.insert(path.clone())),
-                FileType::Directory => {
-                    let child = folder.child(&name)?;
-                    if child.own_attributes()?.iter().any(|(name, value)| name == OPAQUE && value == b"y") {
-                        self.opaque.insert(path.clone());
-                    }
-                    self.gather(&child, path)?;
-                }
-                _ => {}
-            }
-            path.pop();
-        }
-        Ok(())
-    }
-}
-
-/// A whiteout as layers have it (image specification, `layer.md`).
-fn whiteout(folder: &Path, name: &OsStr) -> Member {
-    let name = [b".wh.", name.as_bytes()].concat();
-    Member {
-        path: folder.join(OsStr::from_bytes(&name)).as_os_str().as_bytes().to_vec(),
-        kind: Kind::File,
-        link: Vec::new(),
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: Time { seconds: 0, nanoseconds: 0 },
-        size: 0,
-        device: (0, 0),
-        attributes: BTreeMap::new(),
-    }
+fn is_opaque(folder: &Directory) -> io::Result<bool> {
+    Ok(folder.own_attributes()?.iter().any(|(name, value)| name == OPAQUE && value == b"y"))
 }

@@ -40,7 +40,7 @@ pub use gc::{Collected, DiskUsage, Garbage, Removal};
 pub use hash::sha256;
 pub use images::{Facts, Found, ImageOutline, ImageRecord, ImageSummary};
 pub use inflate::Inflated;
-pub use layer::{Change, ChangeKind, EntryError, Limits, Tree};
+pub use layer::{Change, ChangeKind, EntryError, HIDE_ALL, Hidden, Limits, Tree};
 pub use pending::Intention;
 pub use pipe::PipeWriter;
 pub use platforms::Part;

@@ -8,7 +8,7 @@ use super::whiteout::OPAQUE;
 use crate::error::{Error, Result, is_full};
 use crate::tar::{Kind, Member, Time, Writer};
 use rustix::fs::FileType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +26,12 @@ pub struct Tree<'a> {
     /// the same whenever it is made.
     pub latest: Option<Time>,
 }
+
+/// Names that whiteouts hide in lower layers, by the path of their folder without leading slash.
+pub type Hidden = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+
+/// In place of a name: all of the folder.
+pub const HIDE_ALL: &[u8] = b".wh..opq";
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +90,21 @@ impl Tree<'_> {
     /// # Errors
     /// [`Error::Tree`], [`Error::Output`], [`Error::NoSpace`].
     pub fn write<W: Write>(&self, writer: &mut Writer<W>) -> Result<u64> {
+        self.write_hiding(&Hidden::new(), writer)
+    }
+
+    /// Writes the tree like [`Tree::write`], with more whiteouts: each right after its folder.
+    ///
+    /// # Errors
+    /// As [`Tree::write`].
+    pub fn write_hiding<W: Write>(&self, hidden: &Hidden, writer: &mut Writer<W>) -> Result<u64> {
         let (waiting, linked) = (Vec::new(), BTreeMap::new());
         let mut archive = Archive { writer, latest: self.latest, waiting, written: 0, linked };
+        // Before what else is in the folder, as the image specification's `layer.md` asks for.
+        let hide = |archive: &mut Archive<'_, W>, path: &[u8]| {
+            hidden.get(path).into_iter().flatten().try_for_each(|name| archive.whiteout(path, name))
+        };
+        hide(&mut archive, b"")?;
         self.walk(&mut |step, path| match step {
             Step::Enter { folder, metadata, change, opaque } => {
                 let attributes = attributes(folder.own_attributes(), path)?;
@@ -94,9 +113,9 @@ impl Tree<'_> {
                     archive.flush()?;
                 }
                 if opaque {
-                    archive.whiteout(path, b".wh..opq")?;
+                    archive.whiteout(path, HIDE_ALL)?;
                 }
-                Ok(())
+                hide(&mut archive, path)
             }
             Step::Leave => {
                 // What still waits has nothing in it; what does not has been written.
