@@ -4,8 +4,7 @@ use super::cache_document::CacheDocument;
 use super::{EngineExecutor, PullBytes};
 use crate::error::{Error, Result};
 use crate::image::{Remote, registry_error};
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +14,7 @@ use tare_build::request::CacheFrom;
 use tare_spec::image::{Descriptor, Document, Index, MANIFEST_LIMIT, Manifest, media_type};
 use tare_spec::{DiffId, Digest, Platform, Reference};
 use tare_store::{BlobSource, sha256};
+use tare_sys::directory::Directory;
 
 /// The most bytes that the document of a cache may have.
 const DOCUMENT_LIMIT: u64 = 8 << 20;
@@ -23,23 +23,37 @@ const DOCUMENT_LIMIT: u64 = 8 << 20;
 #[derive(Default)]
 pub(super) struct Imported(Mutex<Vec<(CacheFrom, Arc<Layers>)>>);
 
+/// How many images or caches of an index are looked at, as the index comes from anywhere.
+const MOST: usize = 16;
+
 /// The layers of a cache, in the form in which it has them.
 type Layers = BTreeMap<DiffId, Descriptor>;
+
+/// What a place tells.
+#[derive(Default)]
+struct Told {
+    steps: Vec<(Key, DiffId)>,
+    layers: Layers,
+}
+
+impl Told {
+    /// Adds what one cache or image tells.
+    fn add(&mut self, manifest: Manifest, config: &[u8]) -> Result<()> {
+        let document = CacheDocument::read(&manifest, config)?;
+        self.steps.extend(document.steps());
+        self.layers.extend(document.diff_ids.into_iter().zip(manifest.layers));
+        Ok(())
+    }
+}
 
 impl EngineExecutor<'_> {
     /// Reads what a place knows of steps.
     pub(super) fn import_steps(&self, place: &CacheFrom) -> Result<Vec<(Key, DiffId)>> {
         self.steps.check()?;
-        let caches = match place {
+        let Told { steps, layers } = match place {
             CacheFrom::Registry(reference) => self.told_by_registry(reference)?,
             CacheFrom::Folder(folder) => told_by_folder(folder)?,
         };
-        let mut steps = Vec::new();
-        let mut layers = BTreeMap::new();
-        for (manifest, document) in caches {
-            steps.extend(document.steps());
-            layers.extend(document.diff_ids.into_iter().zip(manifest.layers));
-        }
         self.imported.0.lock().unwrap_or_else(PoisonError::into_inner).push((place.clone(), Arc::new(layers)));
         Ok(steps)
     }
@@ -63,7 +77,7 @@ impl EngineExecutor<'_> {
             CacheFrom::Registry(reference) => {
                 Box::new(Remote { client: self.client()?, reference, layer, is_cancelled: &is_cancelled })
             }
-            CacheFrom::Folder(folder) => Box::new(Blob(blob_path(folder, &layer.digest))),
+            CacheFrom::Folder(folder) => Box::new(Blob { folder, digest: &layer.digest }),
         };
         store.take_layer(layer, diff_id, &*source, &told).map_err(registry_error)?;
         if store.open_blob(layer).is_ok() {
@@ -83,7 +97,7 @@ impl EngineExecutor<'_> {
     }
 
     /// What a name in a registry leads to; of an image for several platforms, all that this host can build for.
-    fn told_by_registry(&self, reference: &Reference) -> Result<Vec<(Manifest, CacheDocument)>> {
+    fn told_by_registry(&self, reference: &Reference) -> Result<Told> {
         let client = self.client()?;
         let response = client.manifest(reference)?;
         let kind = |media_type: String| (!media_type.is_empty()).then_some(media_type);
@@ -98,21 +112,20 @@ impl EngineExecutor<'_> {
                 manifests
             }
         };
-        let read = |manifest: Manifest| {
+        let mut told = Told::default();
+        for manifest in manifests {
             let config = verified(&manifest.config, |limit| {
                 let blob = client.blob(reference, &manifest.config).map_err(io::Error::other)?;
                 limited(blob, limit)
             })?;
-            let document = CacheDocument::read(&manifest, &config)?;
-            Ok((manifest, document))
-        };
-        manifests.into_iter().map(read).collect()
+            told.add(manifest, &config)?;
+        }
+        Ok(told)
     }
 }
 
-/// The images of an index, one a platform; bounded, as the index comes from anywhere.
+/// The images of an index, one a platform.
 fn images(index: &Index) -> Vec<Digest> {
-    const MOST: usize = 16;
     let platforms: Vec<&Platform> = index.platforms().take(MOST).collect();
     let mut images: Vec<Digest> =
         platforms.into_iter().filter_map(|platform| index.select(platform)).map(|entry| entry.digest.clone()).collect();
@@ -122,25 +135,30 @@ fn images(index: &Index) -> Vec<Digest> {
     images
 }
 
-/// What an image layout in a folder has.
-fn told_by_folder(folder: &Path) -> Result<Vec<(Manifest, CacheDocument)>> {
+/// What an image layout in a folder has. Others may have put images beside it that tell nothing.
+fn told_by_folder(folder: &Path) -> Result<Told> {
     let path = folder.join("index.json");
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::file("read", &path, source)
+    let failed = |source| Error::file("read", &path, source);
+    let layout = Directory::open(folder).map_err(failed)?;
+    let bytes = layout.resolve_file(Path::new("index.json")).and_then(|file| limited(file, MANIFEST_LIMIT));
+    let index = Index::parse(&bytes.map_err(failed)?, None)?;
+    let open = |descriptor: &Descriptor| {
+        let path = blob_path(Path::new(""), &descriptor.digest);
+        verified(descriptor, |limit| layout.resolve_file(&path).and_then(|file| limited(file, limit)))
     };
-    let bytes = File::open(&path).and_then(|file| limited(file, MANIFEST_LIMIT)).map_err(failed(&path))?;
-    let index = Index::parse(&bytes, None)?;
-    let read = |descriptor: &Descriptor| {
-        let open = |descriptor: &Descriptor| {
-            let path = blob_path(folder, &descriptor.digest);
-            verified(descriptor, |limit| File::open(&path).and_then(|file| limited(file, limit)))
-        };
-        let manifest = Manifest::parse(&open(descriptor)?, None)?;
-        let document = CacheDocument::read(&manifest, &open(&manifest.config)?)?;
-        Ok((manifest, document))
+    let mut told = Told::default();
+    let mut read = |entry: &Descriptor| {
+        let manifest = Manifest::parse(&open(entry)?, None)?;
+        let config = open(&manifest.config)?;
+        told.add(manifest, &config)
     };
-    index.manifests.iter().map(read).collect()
+    let mut seen = BTreeSet::new();
+    let entries = index.manifests.iter().filter(|entry| seen.insert(&entry.digest)).take(MOST);
+    let refused = entries.fold(None, |first: Option<Error>, entry| first.or(read(entry).err()));
+    match refused {
+        Some(error) if told.steps.is_empty() => Err(error),
+        _ => Ok(told),
+    }
 }
 
 /// The whole of a small blob, which is what its digest says.
@@ -170,13 +188,93 @@ pub(super) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs").join(digest.algorithm().name()).join(digest.hex())
 }
 
-/// A layer in a file.
-struct Blob(PathBuf);
+/// A layer in an image layout.
+struct Blob<'a> {
+    folder: &'a Path,
+    digest: &'a Digest,
+}
 
-impl BlobSource for Blob {
+impl BlobSource for Blob<'_> {
     fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        let mut file = File::open(&self.0)?;
+        let mut file = Directory::open(self.folder)?.resolve_file(&blob_path(Path::new(""), self.digest))?;
         file.seek(SeekFrom::Start(offset))?;
         Ok(Box::new(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cache_document::{ARTIFACT_TYPE, CONFIG_TYPE};
+    use super::*;
+    use std::fs;
+
+    fn put(layout: &Path, kind: &str, document: &serde_json::Value) -> Descriptor {
+        let bytes = document.to_string();
+        let descriptor = Descriptor::new(kind, sha256(bytes.as_bytes()), bytes.len() as u64);
+        let path = blob_path(layout, &descriptor.digest);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        descriptor
+    }
+
+    /// A cache of one step, whose layer has more fields than are wanted.
+    fn cache(layout: &Path, layer: &str) -> Descriptor {
+        let digest = sha256(b"layer");
+        let document = serde_json::json!({"version": 1, "diffIds": [digest], "steps": [{"key": digest, "layer": 0}]});
+        let config = put(layout, CONFIG_TYPE, &document);
+        let layer = serde_json::json!({
+            "mediaType": layer, "digest": digest, "size": 5, "urls": ["http://192.0.2.1/"], "annotations": {"a": "b"}
+        });
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "artifactType": ARTIFACT_TYPE, "config": config, "layers": [layer]
+        });
+        put(layout, media_type::OCI_MANIFEST, &manifest)
+    }
+
+    fn tell(layout: &Path, entries: &[Descriptor]) {
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": entries});
+        fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_cache_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path();
+        let other = put(layout, media_type::OCI_MANIFEST, &serde_json::json!({}));
+        tell(layout, &[other.clone(), cache(layout, media_type::OCI_LAYER)]);
+        assert_eq!(told_by_folder(layout).unwrap().steps.len(), 1);
+        tell(layout, &[other]);
+        assert!(told_by_folder(layout).is_err());
+    }
+
+    #[test]
+    fn an_index_of_thousands_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path();
+        let cache = cache(layout, media_type::OCI_LAYER);
+        tell(layout, &vec![cache.clone(); 10_000]);
+        assert_eq!(told_by_folder(layout).unwrap().steps.len(), 1);
+        let mut entries: Vec<_> =
+            (0..MOST).map(|number| put(layout, media_type::OCI_MANIFEST, &serde_json::json!({"n": number}))).collect();
+        entries.push(cache);
+        tell(layout, &entries);
+        assert!(told_by_folder(layout).is_err());
+    }
+
+    #[test]
+    fn nothing_waits_for_a_fifo() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path();
+        let fifo = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fifo(&layout.join("index.json"));
+        assert!(told_by_folder(layout).is_err_and(|error| error.to_string().ends_with("index.json")));
+        fs::remove_file(layout.join("index.json")).unwrap();
+        let cache = cache(layout, media_type::OCI_LAYER);
+        fs::remove_file(blob_path(layout, &cache.digest)).unwrap();
+        fifo(&blob_path(layout, &cache.digest));
+        tell(layout, std::slice::from_ref(&cache));
+        assert!(told_by_folder(layout).is_err());
+        assert!(Blob { folder: layout, digest: &cache.digest }.open(0).is_err());
     }
 }
