@@ -40,8 +40,13 @@ impl Told {
     /// Adds what one cache or image tells.
     fn add(&mut self, manifest: Manifest, config: &[u8]) -> Result<()> {
         let document = CacheDocument::read(&manifest, config)?;
-        self.steps.extend(document.steps());
-        self.layers.extend(document.diff_ids.into_iter().zip(manifest.layers));
+        let steps: Vec<_> = document.steps().collect();
+        for (diff_id, layer) in document.diff_ids.into_iter().zip(manifest.layers) {
+            // Nothing else of it may get into our manifests.
+            media_type::layer_compression(&layer.media_type)?;
+            self.layers.insert(diff_id, Descriptor::new(layer.media_type, layer.digest, layer.size));
+        }
+        self.steps.extend(steps);
         Ok(())
     }
 }
@@ -244,6 +249,17 @@ mod tests {
         tell(layout, &[other.clone(), cache(layout, media_type::OCI_LAYER)]);
         assert_eq!(told_by_folder(layout).unwrap().steps.len(), 1);
         tell(layout, &[other]);
+        assert!(told_by_folder(layout).is_err());
+    }
+
+    #[test]
+    fn layers_are_taken_without_addresses_and_annotations() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path();
+        tell(layout, &[cache(layout, media_type::OCI_LAYER_GZIP)]);
+        let layers: Vec<_> = told_by_folder(layout).unwrap().layers.into_values().collect();
+        assert_eq!(layers, [Descriptor::new(media_type::OCI_LAYER_GZIP, sha256(b"layer"), 5)]);
+        tell(layout, &[cache(layout, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")]);
         assert!(told_by_folder(layout).is_err());
     }
 
