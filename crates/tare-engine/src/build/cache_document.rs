@@ -73,10 +73,14 @@ impl CacheDocument {
             Self { version: VERSION, diff_ids: config.rootfs.diff_ids, steps: steps.collect() }
         } else {
             let kind: String = manifest.config.media_type.chars().take(160).collect();
+            let kind = kind.escape_debug();
             return Err(Error::invalid(format!("{kind} is neither an image nor a build cache of tare")));
         };
         if document.diff_ids.len() != manifest.layers.len() {
             return Err(Error::invalid("the build cache has not as many layers as it says"));
+        }
+        if document.steps.is_empty() && manifest.config.media_type == CONFIG_TYPE {
+            return Err(Error::invalid("it has no steps"));
         }
         if document.steps.is_empty() {
             return Err(Error::invalid(

@@ -221,7 +221,11 @@ impl View for Plain {
             Event::Bytes { .. } => self.transfers(now, id),
             Event::Cached(_) => self.line(id, "CACHED"),
             Event::Done { took, .. } => self.line(id, &format!("DONE {:.1}s", took.as_secs_f64())),
-            Event::Failed { error, .. } => self.line(id, &format!("ERROR: {error}")),
+            Event::Failed { error, .. } => {
+                // It may quote what a registry or a cache says.
+                let lines: Vec<_> = error.lines().map(|line| printable(line.as_bytes())).collect();
+                self.line(id, &format!("ERROR: {}", lines.join("\n")));
+            }
             Event::Cancelled(_) => self.line(id, "CANCELED"),
             Event::Started(_) | Event::Planned(_) | Event::Warning(_) => {}
         }
@@ -311,6 +315,15 @@ mod tests {
              0.010 it does not work\n\
              ------\n"
         );
+    }
+
+    #[test]
+    fn an_error_leaves_the_terminal_alone() {
+        let (mut view, screen) = view();
+        view.event(millis(0), &Event::Planned(&plan(&["[1/1] FROM web"])));
+        view.event(millis(0), &Event::Started(0));
+        view.event(millis(1), &failed(0, "\x1b[2Jx is no image\nat \x1b]0;title\x07all", 1));
+        assert!(screen.text().ends_with("#1 ERROR: x is no image\nat all\n"), "{:?}", screen.text());
     }
 
     #[test]
