@@ -106,6 +106,17 @@ fn a_folder_has_the_steps_of_the_result_and_does_not_grow() {
 }
 
 #[test]
+fn the_steps_of_a_squashed_result_are_told() {
+    let Some(host) = with_busybox() else { return };
+    let context = files(&host);
+    let folder = path(&host, "cache");
+    built(&host, &["--squash", "--cache-to", &format!("type=local,dest={folder}"), &context]);
+    elsewhere(&host);
+    let (ran, cached) = steps(&built(&host, &["--cache-from", &format!("type=local,src={folder}"), &context]).stderr);
+    assert!(has(&cached, OWN_STEP) && has(&ran, TOOLS_STEP), "{ran:?} {cached:?}");
+}
+
+#[test]
 fn an_image_tells_of_its_own_steps() {
     let Some(host) = with_busybox() else { return };
     let _registry = Registry::start(&host, &host.folder().join("storage"), false);

@@ -187,6 +187,12 @@ pub(crate) fn read(m: &Matches, variable: impl Fn(&str) -> Option<String>) -> Re
     let cache_to = cache::to(m.all("cache-to")).map_err(fail)?;
     let is_set = |name: &str| arguments.get(name).is_some_and(|value| words::boolean(value) == Ok(true));
     let inline_cache = is_set("BUILDKIT_INLINE_CACHE") || cache_to.contains(&None);
+    let squash = m.switch("squash")?;
+    if squash && inline_cache {
+        return Err(Failure::new(
+            "--squash cannot be used with an inline cache: no layer of the result is that of a step; use --cache-to type=registry or type=local",
+        ));
+    }
     let keep_git_dir = is_set("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
     let request = BuildRequest {
         target: text("target"),
@@ -205,7 +211,7 @@ pub(crate) fn read(m: &Matches, variable: impl Fn(&str) -> Option<String>) -> Re
         ulimits: steps::limits(m.read_all("ulimit", steps::limit)?),
         shm_size: m.read("shm-size", bytes::parse)?.filter(|&bytes| bytes > 0),
         allow,
-        squash: m.switch("squash")?,
+        squash,
         cache_from: cache::from(m.all("cache-from")).map_err(fail)?,
         inline_cache,
         ..BuildRequest::default()
@@ -564,5 +570,8 @@ mod tests {
         assert!(wish(&["--build-arg", "BUILDKIT_INLINE_CACHE=1", "."]).unwrap().request.inline_cache);
         assert!(wish(&["--cache-to", "type=inline", "."]).unwrap().request.inline_cache);
         assert!(!wish(&["--cache-to", "type=local,dest=/c", "."]).unwrap().request.inline_cache);
+        assert!(wish(&["--squash", "--cache-to", "type=inline", "."]).is_err());
+        assert!(wish(&["--squash", "--build-arg", "BUILDKIT_INLINE_CACHE=1", "."]).is_err());
+        assert!(wish(&["--squash", "--cache-to", "type=local,dest=/c", "."]).is_ok());
     }
 }
