@@ -286,7 +286,8 @@ pub(crate) fn options<'r>(request: &'r BuildRequest, platform: &Platform) -> Res
         arguments: request.arguments.clone(),
         labels: &request.labels,
         platform: platform.clone(),
-        several: request.platforms.len() > 1,
+        // One that is named twice is one.
+        several: request.platforms.iter().any(|other| other != platform),
         network: request.network,
         contexts: request.contexts.clone(),
         allow: request.allow.clone(),

@@ -31,7 +31,13 @@ pub(super) fn from<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Ca
 pub(super) fn to<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Option<CacheTo>>, String> {
     let read = |mut entry: Entry| {
         let cache = match entry.kind.as_str() {
-            "registry" => Some(CacheTo::Registry { reference: entry.reference()?, all: entry.all()? }),
+            "registry" => {
+                let reference = entry.reference()?;
+                if reference.digest().is_some() {
+                    return Err(format!("a cache cannot be written to {reference}: it needs a name without a digest"));
+                }
+                Some(CacheTo::Registry { reference, all: entry.all()? })
+            }
             "local" => Some(CacheTo::Folder { path: entry.folder("dest")?, all: entry.all()? }),
             "inline" => None,
             other => return Err(unknown(other, "registry, local and inline")),
@@ -171,5 +177,8 @@ mod tests {
         ] {
             assert_eq!(to(texts(&[text]).iter()).unwrap_err(), expected);
         }
+        let by_digest = format!("type=registry,ref=r.example/x@sha256:{}", "a".repeat(64));
+        let refused = to(texts(&[&by_digest]).iter()).unwrap_err();
+        assert!(refused.ends_with("it needs a name without a digest"), "{refused}");
     }
 }
