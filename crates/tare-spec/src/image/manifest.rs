@@ -196,7 +196,7 @@ impl Index {
     }
 
     /// The entries that are images: neither attestations nor other artifacts.
-    fn images(&self) -> impl Iterator<Item = &Descriptor> {
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifests.iter().filter(|entry| {
             (media_type::is_manifest(&entry.media_type) || media_type::is_index(&entry.media_type))
                 && !entry.annotations.contains_key(REFERENCE_TYPE)

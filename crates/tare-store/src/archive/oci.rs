@@ -4,6 +4,7 @@ use super::load::{Layer, Planned};
 use super::members::Archive;
 use super::{ArchiveError, CONTAINERD_NAME, INDEX, LAYOUT, OCI_NAME, blob_path};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use tare_spec::image::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, Index, MANIFEST_LIMIT, Manifest, media_type};
 use tare_spec::{Platform, Reference};
 
@@ -50,6 +51,7 @@ pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Resu
     }
     let mut choices: Vec<Choice> = Vec::new();
     let mut parts: Vec<Choice> = Vec::new();
+    let mut seen = BTreeSet::new();
     for (name, entries) in groups {
         let chosen = match <[Descriptor; 1]>::try_from(entries) {
             Ok([only]) => only,
@@ -57,8 +59,9 @@ pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Resu
             Err(several) => pick(archive, &mut Index { manifests: several, ..index.clone() }, platform)?,
         };
         let (manifest, index) = follow(archive, chosen, platform)?;
-        if let Some(index) = index.as_ref().filter(|_| platform.is_none()) {
-            let others = whole(archive, index)?.into_iter().filter(|other| other.digest != manifest.digest);
+        // Many names may lead to one index.
+        if let Some(index) = index.as_ref().filter(|index| platform.is_none() && seen.insert(index.digest.clone())) {
+            let others = whole(archive, index)?.into_iter();
             parts.extend(others.map(|manifest| Choice { names: Vec::new(), manifest, index: Some(index.clone()) }));
         }
         match choices.iter_mut().find(|choice| choice.manifest.digest == manifest.digest) {
@@ -74,14 +77,19 @@ pub(super) fn choose(archive: &Archive<'_>, platform: Option<&Platform>) -> Resu
     if choices.is_empty() { Err(ArchiveError::NoImages) } else { Ok(choices) }
 }
 
-/// The manifests of an index, if the archive has all of them; else nothing.
+/// The images of an index, if the archive has all of them and all can be taken in; else nothing. Attestations stay behind.
 fn whole(archive: &Archive<'_>, index: &Descriptor) -> Result<Vec<Descriptor>, ArchiveError> {
     let bytes = blob(archive, index, MANIFEST_LIMIT)?;
     let parsed = Index::parse(&bytes, Some(&index.media_type));
     let parsed = parsed.map_err(|source| ArchiveError::Document { path: blob_path(&index.digest), source })?;
+    let images: Vec<Descriptor> = parsed.images().cloned().collect();
     let is_here =
         |entry: &Descriptor| media_type::is_manifest(&entry.media_type) && archive.has(&blob_path(&entry.digest));
-    Ok(if parsed.manifests.iter().all(is_here) { parsed.manifests } else { Vec::new() })
+    let can_be_taken = |entry: &Descriptor| {
+        let choice = Choice { names: Vec::new(), manifest: entry.clone(), index: None };
+        plan(archive, choice, None).is_ok_and(|image| image.layers.iter().all(|layer| layer.location.is_some()))
+    };
+    Ok(if images.iter().all(is_here) && images.iter().all(can_be_taken) { images } else { Vec::new() })
 }
 
 /// The full name of an entry. A bare word is a tag of nobody knows which repository.

@@ -139,6 +139,47 @@ fn images_are_chosen_by_name_and_platform() {
     assert_eq!(text(&other), "cannot load the archive: no matching manifest for linux/amd64 in it");
 }
 
+#[test]
+fn what_cannot_be_taken_beside_an_image_is_left_in_the_archive() {
+    let Some(scratch) = Scratch::new() else { return };
+    let attestation = |layout: &Layout, host: &Value| {
+        let proof = layout.blob("application/vnd.in-toto+json", b"{}");
+        let mut entry = layout.image_of("unknown", "proof", proof, &sha256(b"{}"));
+        entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+        entry["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": host["digest"]
+        });
+        entry
+    };
+    let foreign = |layout: &Layout| {
+        let layer = layout.blob("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", b"elsewhere");
+        layout.image_of("s390x", "foreign", layer, &sha256(b"elsewhere"))
+    };
+    let absent = |layout: &Layout| {
+        let layer = json!({"mediaType": media_type::OCI_LAYER, "digest": sha256(b"absent"), "size": 6});
+        layout.image_of("riscv64", "absent", layer, &sha256(b"absent"))
+    };
+    let host = Platform::host().architecture;
+    let other = if host == "arm64" { "amd64" } else { "arm64" };
+    type Sibling<'a> = &'a dyn Fn(&Layout) -> Value;
+    let cases: [(&str, Option<Sibling<'_>>, &[&str]); 3] =
+        [("both", None, &["own", "other"]), ("foreign", Some(&foreign), &["own"]), ("absent", Some(&absent), &["own"])];
+    for (note, sibling, expected) in cases {
+        let store = scratch.store();
+        let layout = Layout::default();
+        let own = layout.image(&host, "own");
+        let mut entries = vec![own.clone(), layout.image(other, "other"), attestation(&layout, &own)];
+        entries.extend(sibling.map(|sibling| sibling(&layout)));
+        let index = layout.index(&entries);
+        layout.file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+        let names = ["docker.io/library/web:1", "docker.io/library/web:2"];
+        layout.file("index.json", self::index(&names.map(|name| named(index.clone(), name))));
+        let loaded = load(&store, &layout.bytes(), None).unwrap();
+        assert_eq!(authors(&store, &loaded), expected, "{note}");
+        assert_eq!(loaded[0].names.len(), 2);
+    }
+}
+
 fn text(error: &Error) -> String {
     let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     format!("{error}{source}")
