@@ -1,6 +1,6 @@
 //! Images for several platforms.
 
-use super::local::{built, context, path, with_busybox};
+use super::local::{build, built, context, path, with_busybox};
 use super::{has, says, steps};
 use crate::host::{Host, Registry};
 use serde_json::Value;
@@ -86,6 +86,12 @@ fn outputs_have_all_of_them() {
         assert_eq!(std::fs::read_to_string(file).unwrap().trim(), architecture);
     }
     assert_eq!(host.tare(&["images", "-aq"]).ok().lines().count(), 1, "the base only");
+    let tar = format!("type=tar,dest={archive}");
+    let refused = build(&host, &[&BOTH[..], &["-o", &tar, &context]].concat()).fails(1);
+    says(
+        &refused,
+        &["folders for platforms in an archive of files are not supported: -o FOLDER writes a folder for each"],
+    );
     let (digest, again) = (path(&host, "one"), path(&host, "two"));
     for metadata in [&digest, &again] {
         built(&host, &[&BOTH[..], &["-t", "web:1", "--metadata-file", metadata, &context]].concat());

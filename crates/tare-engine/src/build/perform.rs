@@ -36,6 +36,16 @@ impl Engine {
     /// [`Error::Build`]; nothing is named then, nothing runs or is mounted, and what was done is known to the next build.
     pub fn build(&self, request: &BuildRequest, outputs: &OutputRequest, progress: &dyn Progress) -> Result<Built> {
         self.sweep_builds()?;
+        let several = request.platforms.iter().any(|platform| request.platforms.first() != Some(platform));
+        let has_folders =
+            |output: &Output| matches!(output, Output::Tar { split, .. } if several || *split == Some(true));
+        if outputs.outputs.iter().any(has_folders) {
+            return Err(Error::Unsupported {
+                message:
+                    "folders for platforms in an archive of files are not supported: -o FOLDER writes a folder for each"
+                        .to_owned(),
+            });
+        }
         let store = self.store()?;
         let folders = self.build_folders();
         let announcer = Announcer::new(progress);
@@ -126,8 +136,4 @@ struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _: Event<'_>) {}
-}
-
-pub(super) fn unsupported(feature: &str) -> Error {
-    Error::Unsupported { message: format!("{feature} is not supported by this builder yet") }
 }
