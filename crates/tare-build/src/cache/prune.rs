@@ -84,7 +84,8 @@ fn old_files(folder: &Path, age: Duration) -> Result<Vec<PathBuf>> {
     Ok(old)
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+/// One that is gone is no error.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(failed("remove", path)),

@@ -1,6 +1,7 @@
 //! What builders leave in the folders of the cache that were killed: half a record, the file of a claim.
 
 use super::failed;
+use super::prune::remove_file;
 use crate::error::Result;
 use crate::executor::Folders;
 use rustix::fs::FlockOperation;
@@ -35,10 +36,7 @@ fn sweep_one(path: &Path) -> Result<()> {
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || !is_named(&file, path)? {
         return Ok(());
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(failed("remove", path)),
-    }
+    remove_file(path)
 }
 
 /// Whether a path names this open file. Who has it locked can be sure that it stays so, since others remove it only when they have the lock.

@@ -86,6 +86,8 @@ pub(crate) struct Fake<'a> {
 pub(crate) struct Recorder {
     titles: Mutex<Vec<String>>,
     lines: Mutex<Vec<String>>,
+    /// Told of each line.
+    told: Condvar,
     /// Comes when a step waits for another build.
     waiting: Arc<Flag>,
 }
@@ -181,9 +183,14 @@ impl Recorder {
         lines
     }
 
-    /// How many waits have begun since lines were taken last.
-    pub(crate) fn waits(&self) -> usize {
-        self.lines.lock().unwrap().iter().filter(|line| line.starts_with("waiting ")).count()
+    /// Returns when so many waits have begun since lines were taken last.
+    #[track_caller]
+    pub(crate) fn await_waits(&self, count: usize) {
+        let missing =
+            |lines: &mut Vec<String>| lines.iter().filter(|line| line.starts_with("waiting ")).count() < count;
+        let lines = self.lines.lock().unwrap();
+        let (lines, waited) = self.told.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!waited.timed_out(), "fewer than {count} waits: {lines:?}");
     }
 
     fn title(&self, step: StepId) -> String {
@@ -211,6 +218,7 @@ impl Progress for Recorder {
             Event::Started(_) | Event::Bytes { .. } => return,
         };
         self.lines.lock().unwrap().push(line);
+        self.told.notify_all();
     }
 }
 

@@ -125,9 +125,7 @@ fn a_failure_ends_waiting_for_other_builds() {
             0
         }
         _ => {
-            while recorder.waits() < 2 {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+            recorder.await_waits(2);
             3
         }
     };

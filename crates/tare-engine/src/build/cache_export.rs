@@ -5,7 +5,7 @@ use super::cache_folder::CacheFolder;
 use super::output::CacheTo;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::image::{Known, Push, PushEvent, PushProgress};
+use crate::image::{Known, Push, PushEvent, PushProgress, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
@@ -53,10 +53,6 @@ pub(super) fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
         annotations: BTreeMap::new(),
     };
     encode(&manifest)
-}
-
-fn encode(document: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(document).expect("documents are structures of strings and numbers")
 }
 
 fn export_to_registry(

@@ -27,7 +27,7 @@ pub use load::{ArchiveInput, LoadProgress, Loaded};
 pub use prune::{Content, ContentKind, ImagePrune, ImagePrunePlan, ImagesPruned};
 pub use pull::{PullEvent, PullProgress, PullRequest, Pulled};
 pub(crate) use pull::{Remote, registry_error};
-pub(crate) use push::{Known, Push};
+pub(crate) use push::{Known, Push, encode};
 pub use push::{PushEvent, PushProgress, PushRequest, Pushed};
 pub use remove::ImageRemoval;
 pub use usage::{ContainerUsage, DiskUsage, ImageUsage, Usage};

@@ -142,7 +142,8 @@ fn unless_gone(named: tare_store::Result<()>) -> Result<()> {
     }
 }
 
-fn encode(document: &impl Serialize) -> Vec<u8> {
+/// A document as it goes into a registry or a folder.
+pub(crate) fn encode(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("documents are structures of strings and numbers")
 }
 
